@@ -1,0 +1,104 @@
+"""What every stage shares at run time: progress, seeds, memory, atomic files. It decides nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from talkgs_cli.errors import MachineLacks
+
+
+class Progress(Protocol):
+    """How a stage tells the world how far it is; the console draws it, tests ignore it."""
+
+    def stage(self, name: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+        """Open one counted piece of work; the yielded function advances it by n."""
+
+    def note(self, message: str) -> None:
+        """Say one sentence that matters to the user (goes to stderr)."""
+
+
+class SilentProgress:
+    """A `Progress` that shows nothing; what tests and the Python API use."""
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """Yield an advance function that does nothing."""
+        yield lambda n: None
+
+    def note(self, message: str) -> None:
+        """Drop the message."""
+
+
+def peak_rss_mb() -> float:
+    """Peak resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a read-only folder into a `MachineLacks` that names the path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise MachineLacks(
+                f"The disk is full while writing {path}.", hint="Free some space and run it again."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise MachineLacks(
+                f"Can't write to {path}: {error.strerror}.",
+                hint="Choose a folder you may write to, with --out or by changing folder.",
+            ) from error
+        raise
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a `.partial` name beside `path`; rename it onto `path` only if the block succeeds.
+
+    The partial keeps the real suffix (`video.partial.mp4`) so that ffmpeg can tell the format.
+    """
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def require_writable(folder: Path) -> None:
+    """Raise `MachineLacks` unless a file can be made in `folder` (created if missing)."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"talkgs")
