@@ -1,17 +1,17 @@
 """`SpeakerFolder`: every file name between the stages, and nothing about what is in them.
 
-    speaker/
-      speaker.json             manifest, written last
-      media/video.mp4          the original at a constant frame rate, near-lossless, with sound
-      media/audio.wav          16 kHz mono
-      media/frames/NNNNNN.png  face crop, RGB
-      media/labels/NNNNNN.png  what each crop pixel shows (types.LABELS)
-      media/audio_features.safetensors
-      tracking.safetensors     types.Tracking
-      splits.json              held-out = the last 1/11, one block
-      fit/                     config.json, log.jsonl, checkpoints/, *.safetensors
-      renders/NAME/            video.mp4, render.json
-      scores/NAME.json
+speaker/
+  speaker.json             manifest, written last
+  media/video.mp4          the original at a constant frame rate, near-lossless, with sound
+  media/audio.wav          16 kHz mono
+  media/frames/NNNNNN.png  face crop, RGB
+  media/labels/NNNNNN.png  what each crop pixel shows (types.LABELS)
+  media/audio_features.safetensors
+  tracking.safetensors     types.Tracking
+  splits.json              held-out = the last 1/11, one block
+  fit/                     config.json, log.jsonl, checkpoints/, *.safetensors
+  renders/NAME/            video.mp4, render.json
+  scores/NAME.json
 """
 
 from __future__ import annotations

@@ -48,7 +48,9 @@ class HeadModel(Protocol):
     expression_names: tuple[str, ...]
     expression_range: Tensor  # [E, 2] lowest and highest sensible value
     mouth_expression: Tensor  # [E] bool: the coordinates that speech moves
-    blendshape_names: tuple[str, ...]  # ARKit name per expression coordinate, "" where there is none
+    blendshape_names: tuple[
+        str, ...
+    ]  # ARKit name per expression coordinate, "" where there is none
     faces: Tensor  # [F, 3] int64
     face_regions: Tensor  # [F] int64, indices into REGIONS
     landmark_index: Tensor  # [L] int64: which of the tracker's 478 points
