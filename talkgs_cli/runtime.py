@@ -1,4 +1,4 @@
-"""What every stage shares at run time: progress, seeds, memory, atomic files. It decides nothing."""
+"""What stages share at run time: progress, seeds, memory, atomic files. It decides nothing."""
 
 from __future__ import annotations
 

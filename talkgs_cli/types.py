@@ -196,3 +196,42 @@ def project(points: Tensor, world_to_camera: Tensor, intrinsics: Tensor) -> Tens
     camera = points @ world_to_camera[:, :3, :3].transpose(1, 2) + world_to_camera[:, None, :3, 3]
     focal = torch.stack([intrinsics[0, 0], intrinsics[1, 1]])
     return camera[..., :2] / camera[..., 2:] * focal + intrinsics[:2, 2]
+
+
+def pack_mouth(motion: HeadMotion, mouth_expression: Tensor, mouth_correctives: int) -> Tensor:
+    """The part of a motion that speech drives, as one vector a frame.
+
+    Args:
+        motion: T frames.
+        mouth_expression: [E] bool of the head model.
+        mouth_correctives: How many of the correctives belong to the mouth.
+
+    Returns:
+        [T, M]: mouth expression, jaw, mouth correctives.
+    """
+    return torch.cat(
+        [
+            motion.expression[:, mouth_expression],
+            motion.jaw,
+            motion.corrective[:, :mouth_correctives],
+        ],
+        dim=1,
+    )
+
+
+def unpack_mouth(
+    mouth: Tensor, rest: HeadMotion, mouth_expression: Tensor, mouth_correctives: int
+) -> HeadMotion:
+    """Put a mouth vector into a motion: everything but the mouth is kept from `rest`.
+
+    Args:
+        mouth: [T, M] as `pack_mouth` makes it.
+        rest: T frames that give pose, eyes, brows.
+        mouth_expression: [E] bool of the head model.
+        mouth_correctives: How many of the correctives belong to the mouth.
+    """
+    count = int(mouth_expression.sum())
+    expression, corrective = rest.expression.clone(), rest.corrective.clone()
+    expression[:, mouth_expression] = mouth[:, :count]
+    corrective[:, :mouth_correctives] = mouth[:, count + 3 :]
+    return HeadMotion(expression, mouth[:, count : count + 3], corrective, rest.world_to_camera)

@@ -1,0 +1,1 @@
+"""prepare, fit, speak, score: each reads like its own table of contents."""

@@ -1,0 +1,1 @@
+"""Parametric head models behind `types.HeadModel`."""

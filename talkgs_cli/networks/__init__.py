@@ -1,0 +1,1 @@
+"""Audio encoders and the motion translator."""

@@ -1,0 +1,1 @@
+"""Gaussians bound to a head, and rasterisers for Gaussians and meshes."""

@@ -1,0 +1,1 @@
+"""From frames to landmarks, masks and a fitted head; no file layout, no rendering."""

@@ -1,0 +1,1 @@
+"""Optimisation loops that compose heads, rendering, networks and metrics."""
