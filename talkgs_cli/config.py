@@ -49,3 +49,79 @@ class PrepareConfig:
             raise UsageError(f"crop_size is {self.crop_size}: use a multiple of 16, 128 to 1024.")
         if self.consent not in ("stated", "not stated"):
             raise UsageError(f"consent is {self.consent!r}: 'stated' or 'not stated'.")
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a speaker's Gaussians are optimised. Learning rates are per pixel unit."""
+
+    preset: str = "standard"
+    device: str = "auto"
+    seed: int = 0
+    # Optimiser steps, one frame each.
+    iterations: int = 3000
+    # Number of Gaussians; the paper starts with 10522.
+    gaussians: int = 10522
+    # Order of the spherical harmonics; the paper uses 3 (see docs/deviations.md).
+    sh_degree: int = 1
+    # Loss weights.
+    l1_weight: float = 0.8
+    ssim_weight: float = 0.2
+    lpips_weight: float = 0.2
+    # LPIPS joins after this share of the iterations, every `lpips_every` steps.
+    lpips_from: float = 0.5
+    lpips_every: int = 2
+    # Rendered alpha against the facial-region mask (the paper's L_seg).
+    alpha_weight: float = 0.1
+    # Weight of pixels in the mouth box.
+    mouth_weight: float = 2.0
+    # Learning rates.
+    lr_barycentric: float = 3e-3
+    lr_offset: float = 1.5e-2
+    lr_quats: float = 2e-3
+    lr_scales: float = 5e-3
+    lr_opacities: float = 2e-2
+    lr_sh0: float = 8e-3
+    lr_sh_rest: float = 8e-4
+    lr_position_basis: float = 4e-3
+    lr_rotation_basis: float = 5e-4
+    lr_color_basis: float = 2e-3
+    lr_networks: float = 1e-3
+    lr_motion: float = 5e-2
+    # The learnable head embedding joins after this share of the iterations.
+    motion_from: float = 0.12
+    # Gaussians are this much denser on lips and eyes, and on teeth and tongue.
+    density_lips_eyes: float = 2.5
+    density_mouth_interior: float = 2.0
+    # A checkpoint is written this often.
+    checkpoint_every_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"device is {self.device!r}: 'auto', 'cpu' or 'cuda'.")
+        if self.iterations < 1 or self.gaussians < 100:
+            raise UsageError("fit needs at least 1 iteration and 100 Gaussians.")
+        if not 0 <= self.sh_degree <= 3:
+            raise UsageError(f"sh_degree is {self.sh_degree}: 0 to 3.")
+
+
+FIT_PRESETS = {
+    "draft": FitConfig(preset="draft", iterations=1200),
+    "standard": FitConfig(preset="standard", iterations=4000),
+}
+
+
+@dataclass(frozen=True)
+class SpeakConfig:
+    """How a fitted speaker is made to talk."""
+
+    # Constant rate factor of the H.264 output; lower is better and larger.
+    crf: int = 16
+    # Multiplies the mouth's departure from rest.
+    mouth_gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.crf <= 40:
+            raise UsageError(f"crf is {self.crf}: 0 to 40.")
+        if not 0.0 <= self.mouth_gain <= 3.0:
+            raise UsageError(f"mouth_gain is {self.mouth_gain}: 0 to 3.")
