@@ -125,3 +125,34 @@ class SpeakConfig:
             raise UsageError(f"crf is {self.crf}: 0 to 40.")
         if not 0.0 <= self.mouth_gain <= 3.0:
             raise UsageError(f"mouth_gain is {self.mouth_gain}: 0 to 3.")
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """The embedded demo speaker: how its video is made and what it then says."""
+
+    # Length of the generated video, seconds; whole frames at 25 per second.
+    duration_s: float = 20.0
+    # Side of the square video, pixels.
+    size: int = 320
+    # Seed of blinks, head motion and pauses.
+    seed: int = 0
+    # Voice of the synthetic speech.
+    voice: str = "en-US"
+    # How the demo speaker is fitted: a name of FIT_PRESETS.
+    preset: str = "draft"
+    # What the fitted speaker says, which the video does not.
+    new_sentence: str = (
+        "Nobody has ever spoken this sentence. A moment ago I was a photograph, "
+        "and now my mouth follows any voice you give me."
+    )
+
+    def __post_init__(self) -> None:
+        if not 4.0 <= self.duration_s <= 600.0:
+            raise UsageError(f"duration_s is {self.duration_s}: 4 to 600 seconds.")
+        if not 128 <= self.size <= 768 or self.size % 16:
+            raise UsageError(f"size is {self.size}: use a multiple of 16, 128 to 768.")
+        if self.preset not in FIT_PRESETS:
+            raise UsageError(f"There is no preset {self.preset!r}: {', '.join(FIT_PRESETS)}.")
+        if not self.new_sentence.strip():
+            raise UsageError("new_sentence is empty.")
