@@ -69,6 +69,12 @@ class HeadModel(Protocol):
             [B, V, 3] vertices, metres, head frame.
         """
 
+    def only(self, vertices: Tensor) -> HeadModel:
+        """The same head with only the [K] vertices named; without faces and landmarks."""
+
+    def settle(self, shape: Tensor) -> HeadModel:
+        """The same head with the identity `shape` [S] built in; its own S is 0."""
+
 
 @dataclass(frozen=True)
 class Crop:
