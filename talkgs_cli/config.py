@@ -156,3 +156,41 @@ class DemoConfig:
             raise UsageError(f"There is no preset {self.preset!r}: {', '.join(FIT_PRESETS)}.")
         if not self.new_sentence.strip():
             raise UsageError("new_sentence is empty.")
+
+
+@dataclass(frozen=True)
+class TranslatorConfig:
+    """How the voice-to-mouth model is trained on the speaker's own clip."""
+
+    # Audio encoder: a name that networks.audio_encoder.load_encoder knows.
+    encoder: str = "whisper-tiny.en"
+    # Seed of the network's start and of the order of training windows.
+    seed: int = 0
+    # Sound either side of a frame that the linear part sees, seconds.
+    context_s: float = 0.16
+    # Optimiser steps of each network.
+    iterations: int = 300
+    # Networks whose mean is taken.
+    networks: int = 2
+    # Share of the linear part in the mean of linear part and networks.
+    linear_share: float = 0.5
+    # Loss weights, as the paper names them: lip points, parameters, lip-point differences.
+    vertex_weight: float = 1000.0
+    parameter_weight: float = 10.0
+    smoothness_weight: float = 1000.0
+    # Share of training windows that are silence, to be answered with a closed mouth.
+    silence_share: float = 0.1
+    # Gaussian smoothing of the result over time, seconds.
+    smoothing_s: float = 0.02
+    # The gain that restores the speaker's liveliness is kept inside 1 .. this.
+    max_gain: float = 1.4
+
+    def __post_init__(self) -> None:
+        if self.iterations < 0 or self.networks < 0:
+            raise UsageError("The translator's iterations and networks can't be negative.")
+        if not 0.0 <= self.linear_share <= 1.0:
+            raise UsageError(f"linear_share is {self.linear_share}: 0 to 1.")
+        if not 0.0 <= self.silence_share < 1.0:
+            raise UsageError(f"silence_share is {self.silence_share}: 0 to below 1.")
+        if self.max_gain < 1.0:
+            raise UsageError(f"max_gain is {self.max_gain}: at least 1.")
