@@ -1,0 +1,269 @@
+"""The CPU rasteriser: two autograd functions around the Numba kernels.
+
+`Projection` turns Gaussians into screen records, `Blending` turns records into an image; between
+them `means2d` is a tensor of the graph, as densification needs it. It checks no arguments; that is
+`rasterize`'s part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from talkgs_cli.rendering import numba_binning, numba_projection, numba_tiles
+from talkgs_cli.rendering.numba_jit import even_pieces, run_pieces, threads
+from talkgs_cli.rendering.numba_projection_backward import project_backward
+
+PIECE = 1024
+"""Gaussians per piece of work; fixed, so that sums over pieces do not depend on threads."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What both functions need besides tensors."""
+
+    width: int
+    height: int
+    sh_degree: int  # -1: colours are features
+    eps2d: float
+    antialiased: bool
+    near: float
+    far: float
+    column: int  # record column of the image's first channel
+    channels: int  # channels of the image
+    absgrad: bool
+
+
+def _numpy(tensor: Tensor) -> Any:
+    return tensor.detach().contiguous().numpy()
+
+
+def _centre(view: Any) -> Any:
+    """Camera centre in world coordinates, [3]."""
+    return np.ascontiguousarray(-(view[:3, :3].T @ view[:3, 3]))
+
+
+class Projection(torch.autograd.Function):
+    """Gaussians to means2d [C, N, 2], records [C, N, 4 + D + 1], radii [C, N, 2] int32."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        colors: Tensor,
+        viewmats: Tensor,
+        Ks: Tensor,
+        settings: Settings,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the projection kernel for every camera."""
+        outputs = project(means, quats, scales, opacities, colors, viewmats, Ks, settings)
+        means2d, records, radii = outputs
+        ctx.save_for_backward(means, quats, scales, opacities, colors, viewmats, Ks, records, radii)
+        ctx.settings = settings
+        ctx.mark_non_differentiable(radii)
+        return means2d, records, radii
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Run the kernel's transpose, camera after camera."""
+        grad_means2d, grad_records, _ = gradients
+        *inputs, viewmats, Ks, records, radii = ctx.saved_tensors
+        settings: Settings = ctx.settings
+        arrays = [_numpy(tensor) for tensor in inputs]
+        sums = [
+            torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in inputs
+        ]
+        outs = [tensor.numpy() for tensor in sums]
+        pieces = even_pieces(len(arrays[0]), PIECE)
+        grad_views = np.zeros((len(viewmats), 4, 4))
+        for camera in range(len(viewmats)):
+            view, K = _numpy(viewmats[camera]), _numpy(Ks[camera])
+            partial = np.zeros((len(pieces), 3, 4))
+            run_pieces(
+                project_backward, pieces, *arrays, settings.sh_degree, view, K, _centre(view),
+                settings.width, settings.height, np.float32(settings.eps2d), settings.antialiased,
+                _numpy(radii[camera]), _numpy(records[camera]), _numpy(grad_means2d[camera]),
+                _numpy(grad_records[camera]), *outs, partial, PIECE,
+            )  # fmt: skip
+            grad_views[camera, :3] = partial.sum(0)
+        grad_view = torch.from_numpy(grad_views).to(viewmats.dtype)
+        return (*sums, grad_view if ctx.needs_input_grad[5] else None, None, None)
+
+
+def project(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    settings: Settings,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`Projection` without a graph."""
+    cameras, count = len(viewmats), len(means)
+    features = 3 if settings.sh_degree >= 0 else colors.shape[1]
+    means2d = torch.empty(cameras, count, 2)
+    records = torch.empty(cameras, count, numba_projection.FEATURES + features + 1)
+    radii = torch.empty(cameras, count, 2, dtype=torch.int32)
+    arrays = [_numpy(tensor) for tensor in (means, quats, scales, opacities, colors)]
+    for camera in range(cameras):
+        view, K = _numpy(viewmats[camera]), _numpy(Ks[camera])
+        run_pieces(
+            numba_projection.project, even_pieces(count, PIECE), *arrays, settings.sh_degree,
+            view, K, _centre(view), settings.width, settings.height, np.float32(settings.eps2d),
+            settings.antialiased, np.float32(settings.near), np.float32(settings.far),
+            means2d[camera].numpy(), records[camera].numpy(), radii[camera].numpy(),
+        )  # fmt: skip
+    return means2d, records, radii
+
+
+@dataclass
+class _Bins:
+    """The (Gaussian, tile) pairs of one camera."""
+
+    tile_start: Any  # [tiles + 1] int32
+    gaussian_start: Any  # [N + 1] int32
+    gaussians: Any  # [pairs] int32
+    slots: Any  # [pairs] int32
+
+    def tile_pieces(self) -> list[tuple[int, int]]:
+        """Ranges of tiles with about the same number of pairs."""
+        count = 4 * threads()
+        load = self.tile_start[1:] + np.arange(1, len(self.tile_start), dtype=np.int32)
+        cuts = np.searchsorted(load, np.arange(1, count) * (load[-1] / count))
+        edges = sorted({0, *cuts.tolist(), len(load)})
+        return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def _bin(means2d: Any, radii: Any, depths: Any, settings: Settings) -> _Bins:
+    count = len(means2d)
+    tiles = -(-settings.width // numba_binning.TILE) * -(-settings.height // numba_binning.TILE)
+    tile_start, gaussian_start = np.empty(tiles + 1, np.int32), np.empty(count + 1, np.int32)
+    order = np.argsort(depths, kind="stable")
+    gaussians, slots = numba_binning.bin_tiles(
+        means2d, radii, order, settings.width, settings.height,
+        np.empty((count, 4), np.int32), tile_start, gaussian_start,
+    )  # fmt: skip
+    return _Bins(tile_start, gaussian_start, gaussians, slots)
+
+
+class Blending(torch.autograd.Function):
+    """Records to image [C, H, W, X] and alpha [C, H, W, 1]."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        means2d: Tensor,
+        records: Tensor,
+        radii: Tensor,
+        backgrounds: Tensor,
+        settings: Settings,
+    ) -> tuple[Tensor, Tensor]:
+        """Bin and blend every camera."""
+        image, left, bins = blend(means2d, records, radii, backgrounds, settings)
+        ctx.save_for_backward(means2d, records, radii, image, left)
+        ctx.bins, ctx.settings = bins, settings
+        return image, 1 - left
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Gradients of pairs, then their sums per Gaussian."""
+        grad_image, grad_alpha = gradients
+        means2d, records, radii, image, left = ctx.saved_tensors
+        settings: Settings = ctx.settings
+        grad_means2d = torch.zeros(means2d.shape)
+        grad_records = torch.zeros(records.shape)
+        pieces = even_pieces(means2d.shape[1], PIECE)
+        for camera, bins in enumerate(ctx.bins):
+            pairs = np.empty(
+                (len(bins.gaussians), numba_tiles.GEOMETRY + settings.channels), np.float32
+            )
+            shared = [
+                settings.width, settings.height, _numpy(means2d[camera]), _numpy(records[camera]),
+                _numpy(radii[camera]), bins.tile_start, bins.gaussians, bins.slots,
+            ]  # fmt: skip
+            pixels = [
+                _numpy(t[camera]) for t in (image, left[..., 0], grad_image, grad_alpha[..., 0])
+            ]
+            for first in range(0, settings.channels, numba_tiles.GROUP):
+                run_pieces(
+                    numba_tiles.blend_tiles_backward, bins.tile_pieces(), *shared,
+                    settings.column, first, *pixels, pairs,
+                )  # fmt: skip
+            run_pieces(
+                numba_tiles.sum_pairs, pieces, bins.gaussian_start, pairs, settings.column,
+                grad_means2d[camera].numpy(), grad_records[camera].numpy(),
+            )  # fmt: skip
+        grad_backgrounds = None
+        if ctx.needs_input_grad[3]:
+            grad_backgrounds = (grad_image * left).sum((1, 2))
+        return grad_means2d, grad_records, None, grad_backgrounds, None
+
+
+def blend(
+    means2d: Tensor, records: Tensor, radii: Tensor, backgrounds: Tensor, settings: Settings
+) -> tuple[Tensor, Tensor, list[_Bins]]:
+    """Image [C, H, W, X], transmittance [C, H, W, 1] and the bins of every camera."""
+    cameras = len(means2d)
+    image = torch.empty(cameras, settings.height, settings.width, settings.channels)
+    left = torch.empty(cameras, settings.height, settings.width, 1)
+    all_bins = []
+    for camera in range(cameras):
+        points, record, radius = (_numpy(t[camera]) for t in (means2d, records, radii))
+        bins = _bin(points, radius, record[:, -1], settings)
+        all_bins.append(bins)
+        for first in range(0, settings.channels, numba_tiles.GROUP):
+            run_pieces(
+                numba_tiles.blend_tiles, bins.tile_pieces(), settings.width, settings.height,
+                points, record, radius, bins.tile_start, bins.gaussians,
+                _numpy(backgrounds[camera]), settings.column, first, image[camera].numpy(),
+                left[camera, ..., 0].numpy(),
+            )  # fmt: skip
+    return image, left, all_bins
+
+
+def render(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    backgrounds: Tensor,
+    settings: Settings,
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Project and blend, with a graph only if something asks for gradients.
+
+    Args:
+        means: [N, 3].
+        quats: [N, 4] wxyz.
+        scales: [N, 3].
+        opacities: [N].
+        colors: [N, K, 3] SH or [N, D, 1] features.
+        viewmats: [C, 4, 4].
+        Ks: [C, 3, 3].
+        backgrounds: [C, X].
+        settings: The rest.
+
+    Returns:
+        image [C, H, W, X], alpha [C, H, W, 1], and means2d, radii, records.
+    """
+    inputs = (means, quats, scales, opacities, colors, viewmats)
+    graph = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, backgrounds))
+    if graph:
+        means2d, records, radii = Projection.apply(*inputs, Ks, settings)
+        image, alphas = Blending.apply(means2d, records, radii, backgrounds, settings)
+    else:
+        means2d, records, radii = project(*inputs, Ks, settings)
+        image, left, _ = blend(means2d, records, radii, backgrounds, settings)
+        alphas = 1 - left
+    return image, alphas, {"means2d": means2d, "records": records, "radii": radii}
