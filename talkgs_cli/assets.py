@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import platformdirs
 
@@ -235,3 +235,21 @@ def _open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
             if extracted is None:
                 raise DownloadFailed(f"{archive.name} has no file {member}.")
             yield extracted
+
+
+def listing() -> dict[str, Any]:
+    """Every asset with its licence, size, source and state, and where the cache is."""
+    return {
+        "cache": str(cache_dir()),
+        "assets": [
+            {
+                "name": asset.name,
+                "what": asset.what,
+                "licence": asset.licence,
+                "size": sum(file.size for file in asset.files),
+                "source": asset.package,
+                "state": "present" if is_present(asset.name) else "missing",
+            }
+            for asset in ASSETS.values()
+        ],
+    }

@@ -1,0 +1,403 @@
+"""The commands of `talkgs`: options in, one stage called, its answer shown.
+
+No maths, and nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Abort, Argument, Exit, Option, Typer, TyperException, confirm
+from typer.core import TyperGroup
+
+from talkgs_cli import __version__, console
+from talkgs_cli.errors import BadInput, MachineLacks, UsageError
+from talkgs_cli.speaker import SpeakerFolder
+
+JSON_FLAG = "--json"
+
+
+class Commands(TyperGroup):
+    """The error boundary: every failure becomes one message, one hint and an exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Remember the command line, for messages that repeat it."""
+        ctx.obj = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command inside the boundary."""
+        command_line: list[str] = ctx.obj or []
+        as_json = JSON_FLAG in command_line
+        try:
+            with console.quiet_libraries():
+                return super().invoke(ctx)
+        except (Exit, Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            again = shlex.join(["talkgs", *(part for part in command_line if part != "--force")])
+            message = "interrupted; what is finished so far is kept."
+            console.tell("interrupted", message, f"Continue with: {again}", as_json=as_json)
+            raise Exit(130) from None
+        except TyperException as error:
+            if as_json:
+                message = error.format_message()
+                console.print_json({"error": {"kind": "usage", "message": message, "hint": None}})
+            raise
+        except Exception as error:
+            raise Exit(console.report(error, as_json=as_json)) from error
+
+
+app = Typer(
+    cls=Commands,
+    name="talkgs",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _examples(*lines: str) -> str:
+    """An epilog that keeps its line breaks."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+SpeakerArgument = Annotated[
+    Path | None,
+    Argument(metavar="SPEAKER", help="Speaker folder; without it, the speaker here."),
+]
+ForceOption = Annotated[
+    bool, Option("--force", help="Do it again although there is a finished result.")
+]
+JsonOption = Annotated[bool, Option(JSON_FLAG, help="Print the answer as one JSON object.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.print_result(f"talkgs {__version__}")
+        raise Exit
+
+
+@app.callback(
+    epilog=_examples(
+        "talkgs prepare video.mp4                   track the face -> speaker/",
+        "talkgs fit speaker/                        learn how this person looks and moves",
+        "talkgs speak speaker/ --audio in.wav       audio -> video",
+        "talkgs score                               how good is it, on held-out frames",
+        "talkgs demo                                all of it on a made-up speaker",
+    )
+)
+def talkgs(
+    version: Annotated[
+        bool,
+        Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Turn a video of one person into a talking head that says whatever audio you give it.
+
+    Everything runs on this machine, on a CPU if need be; nothing is uploaded.
+    """
+
+
+@app.command(
+    epilog=_examples(
+        "talkgs prepare video.mp4",
+        "talkgs prepare interview.mov --out presenter --consent",
+    )
+)
+def prepare(
+    video: Annotated[Path, Argument(metavar="VIDEO", help="Video of one person, with sound.")],
+    out: Annotated[Path, Option("--out", help="Folder of the speaker to make.")] = Path("speaker"),
+    consent: Annotated[
+        bool, Option("--consent", help="The person in the video agreed to this use.")
+    ] = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Track the face in a video: makes the speaker folder."""
+    from talkgs_cli.config import PrepareConfig
+    from talkgs_cli.stages.prepare import prepare as run
+
+    stated = _consent(video, out, consent, ask=not as_json)
+    config = PrepareConfig(consent="stated" if stated else "not stated")
+    answer = run(video, out, config, console.make_progress(), force=force)
+    verdict = f"Verdict: {answer.get('verdict')}, {answer.get('frames')} frames."
+    _finish(
+        answer,
+        path=answer.get("speaker") or out,
+        said=[*_already_done(answer), verdict, *(answer.get("advice") or [])],
+        next_command=f"talkgs fit {_quoted(out)}",
+        as_json=as_json,
+    )
+
+
+@app.command(
+    epilog=_examples(
+        "talkgs fit",
+        "talkgs fit speaker/ --preset draft",
+        "talkgs fit presenter --device cuda --seed 7",
+    )
+)
+def fit(
+    speaker: SpeakerArgument = None,
+    preset: Annotated[
+        str, Option("--preset", help="draft: a first look in minutes. standard: better.")
+    ] = "standard",
+    device: Annotated[str, Option("--device", help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int | None, Option("--seed", help="Seed of everything random.")] = None,
+    minutes: Annotated[
+        float | None, Option("--minutes", help="Stop optimising after this long.")
+    ] = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn how one speaker looks and moves.
+
+    An interrupted fit continues where it was stopped.
+    """
+    from talkgs_cli.config import FIT_PRESETS
+    from talkgs_cli.stages.fit import fit as run
+
+    if preset not in FIT_PRESETS:
+        raise UsageError(
+            f"There is no preset {preset!r}.", hint=f"Use one of: {', '.join(FIT_PRESETS)}"
+        )
+    folder = SpeakerFolder.find(speaker)
+    chosen: dict[str, Any] = {"device": device, "seed": seed, "minutes": minutes}
+    config = replace(
+        FIT_PRESETS[preset], **{name: value for name, value in chosen.items() if value is not None}
+    )
+    answer = run(folder, config, console.make_progress(), force=force)
+    _finish(
+        answer,
+        path=folder.path,
+        said=_already_done(answer),
+        next_command=f"talkgs speak {_quoted(folder.path)} --audio FILE",
+        as_json=as_json,
+    )
+
+
+@app.command(
+    epilog=_examples(
+        "talkgs speak --audio in.wav",
+        "talkgs speak speaker/ --audio podcast.mp3 --out talking.mp4",
+    )
+)
+def speak(
+    speaker: SpeakerArgument = None,
+    audio: Annotated[
+        Path | None, Option("--audio", help="Sound to say: any format ffmpeg reads.")
+    ] = None,
+    out: Annotated[
+        Path | None, Option("--out", help="The mp4 to write; without it, under SPEAKER/renders/.")
+    ] = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a fitted speaker say an audio file.
+
+    The video is marked as synthetic in its metadata.
+    """
+    from talkgs_cli.config import SpeakConfig
+    from talkgs_cli.stages.speak import speak as run
+
+    if audio is None:
+        raise UsageError("speak needs a sound to say.", hint="Add: --audio FILE")
+    folder = SpeakerFolder.find(speaker)
+    answer = run(folder, audio, out, SpeakConfig(), console.make_progress(), force=force)
+    _finish(
+        answer,
+        path=answer["video"],
+        said=_already_done(answer),
+        next_command=f"talkgs score {_quoted(folder.path)}",
+        as_json=as_json,
+    )
+
+
+@app.command(
+    epilog=_examples(
+        "talkgs score",
+        "talkgs score presenter --json",
+        "talkgs score --generated made.mp4 --reference real.mp4",
+    )
+)
+def score(
+    speaker: SpeakerArgument = None,
+    generated: Annotated[
+        Path | None, Option("--generated", help="A made video, to compare with --reference.")
+    ] = None,
+    reference: Annotated[
+        Path | None, Option("--reference", help="The real video it should look like.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a speaker on frames it never saw.
+
+    With --generated and --reference, any two videos.
+    """
+    from talkgs_cli.config import ScoreConfig
+    from talkgs_cli.stages import score as stage
+
+    progress = console.make_progress()
+    if generated is not None or reference is not None:
+        if generated is None or reference is None or speaker is not None:
+            raise UsageError(
+                "Two videos are compared with both --generated and --reference, and no SPEAKER.",
+                hint="Like: talkgs score --generated made.mp4 --reference real.mp4",
+            )
+        answer = stage.score_videos(generated, reference, ScoreConfig(), progress)
+    else:
+        answer = stage.score(SpeakerFolder.find(speaker), ScoreConfig(), progress)
+    if as_json:
+        console.print_json(answer)
+    else:
+        console.print_score(answer)
+
+
+@app.command(
+    epilog=_examples(
+        "talkgs demo",
+        "talkgs demo --folder /tmp/look",
+    )
+)
+def demo(
+    folder: Annotated[Path, Option("--folder", help="Where everything goes.")] = Path(
+        "talkgs-demo"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Run all four commands on a made-up speaker."""
+    from talkgs_cli.config import DemoConfig
+    from talkgs_cli.demo.run import demo as run
+
+    answer = run(folder, DemoConfig(), console.make_progress())
+    _finish(
+        answer,
+        path=answer["video"],
+        said=_already_done(answer),
+        next_command="talkgs prepare VIDEO",
+        as_json=as_json,
+    )
+
+
+@app.command(
+    epilog=_examples(
+        "talkgs doctor",
+        "talkgs doctor --json",
+    )
+)
+def doctor(as_json: JsonOption = False) -> None:
+    """What this machine has, lacks, and the fix."""
+    from talkgs_cli.stages.doctor import doctor as run
+
+    answer = run()
+    if as_json:
+        console.print_json(answer)
+    else:
+        console.print_doctor(answer)
+    if not answer["ok"]:
+        raise Exit(MachineLacks.exit_code)
+
+
+@app.command(
+    epilog=_examples(
+        "talkgs assets",
+        "talkgs assets --pull        before going offline",
+    )
+)
+def assets(
+    pull: Annotated[bool, Option("--pull", help="Fetch what is missing, and check all.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the third-party files talkgs uses."""
+    from talkgs_cli import assets as table
+
+    if pull:
+        with console.make_progress().stage("Fetching assets", len(table.ASSETS)) as advance:
+            for name in table.ASSETS:
+                table.fetch(name)
+                advance(1)
+    answer = table.listing()
+    if as_json:
+        console.print_json(answer)
+    else:
+        console.print_assets(answer)
+
+
+@app.command(
+    epilog=_examples(
+        "talkgs bench",
+        "talkgs bench raster --json",
+    )
+)
+def bench(
+    what: Annotated[
+        str | None, Argument(metavar="WHAT", help="raster, fit-step or speak-frame.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time the inner loops on this machine."""
+    from talkgs_cli.stages.bench import bench as run
+
+    answer = run(what, console.make_progress())
+    if as_json:
+        console.print_json(answer)
+    else:
+        console.print_bench(answer)
+
+
+def _consent(video: Path, out: Path, stated: bool, *, ask: bool) -> bool:
+    """Whether consent is stated: by the option, earlier for this folder, or now at a terminal."""
+    if stated or _consent_on_record(out):
+        return True
+    console.print_error(
+        "A speaker is someone's likeness: make one only with that person's consent."
+    )
+    if not (ask and video.is_file() and sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    return confirm("Did the person in the video agree?", default=False, err=True)
+
+
+def _consent_on_record(out: Path) -> bool:
+    try:
+        record = SpeakerFolder.open_(out).stage("prepare") or {}
+    except BadInput:
+        return False
+    return bool((record.get("config") or {}).get("consent") == "stated")
+
+
+def _already_done(answer: dict[str, Any]) -> list[str]:
+    return ["Already done; nothing was changed."] if answer.get("already_done") else []
+
+
+def _quoted(path: Path | str) -> str:
+    return shlex.quote(str(path))
+
+
+def _finish(
+    answer: dict[str, Any],
+    *,
+    path: Path | str,
+    said: list[str],
+    next_command: str,
+    as_json: bool,
+) -> None:
+    """The last lines of a command: what there is to say, the path made, the next command."""
+    for line in said:
+        console.print_error(line)
+    if as_json:
+        console.print_json(answer)
+    else:
+        console.print_result(str(path))
+    console.print_error(f"Next: {next_command}")
+
+
+def main() -> None:
+    """Entry point of the `talkgs` script."""
+    app(prog_name="talkgs")
