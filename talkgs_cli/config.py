@@ -60,6 +60,8 @@ class FitConfig:
     seed: int = 0
     # Optimiser steps, one frame each.
     iterations: int = 3000
+    # Stop optimising after this many minutes, whatever `iterations` says; None: no limit.
+    minutes: float | None = None
     # Number of Gaussians; the paper starts with 10522.
     gaussians: int = 10522
     # Order of the spherical harmonics; the paper uses 3 (see docs/deviations.md).
@@ -101,6 +103,8 @@ class FitConfig:
             raise UsageError(f"device is {self.device!r}: 'auto', 'cpu' or 'cuda'.")
         if self.iterations < 1 or self.gaussians < 100:
             raise UsageError("fit needs at least 1 iteration and 100 Gaussians.")
+        if self.minutes is not None and self.minutes <= 0:
+            raise UsageError(f"minutes is {self.minutes}: it must be above 0.")
         if not 0 <= self.sh_degree <= 3:
             raise UsageError(f"sh_degree is {self.sh_degree}: 0 to 3.")
 
