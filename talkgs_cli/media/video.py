@@ -1,0 +1,313 @@
+"""Streams video frames in and out of ffmpeg, one at a time; it never holds a clip in memory.
+
+Frames are uint8 RGB. Colours are converted by the file's own tags when reading (untagged: BT.709
+from 720 lines on, else BT.601, as players do), and to tagged BT.709 when writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+from talkgs_cli.errors import BadInput
+from talkgs_cli.media.ffmpeg import (
+    LOCAL_FILES_ONLY,
+    Process,
+    failure,
+    ffmpeg_program,
+    file_url,
+    has_filter,
+    last_line,
+    require_file,
+    running,
+)
+from talkgs_cli.media.probe import VideoStream, probe_stream
+from talkgs_cli.runtime import atomic_path
+
+HDR_TRANSFERS = {"smpte2084", "arib-std-b67"}
+AUDIO_BITRATE = "192k"
+AUDIO_AT_ZERO = {"async": 1, "first_pts": 0}  # sound that starts late is led in by silence
+
+
+def frame_count(duration_s: Fraction, frame_rate: Fraction) -> int:
+    """Frames that cover a duration, exactly.
+
+    >>> frame_count(Fraction(10), Fraction(30000, 1001))
+    300
+    """
+    return round(duration_s * frame_rate)
+
+
+def even_size(size: tuple[int, int]) -> tuple[int, int]:
+    """The size a yuv420p file can hold: an odd last row or column is left out."""
+    return size[0] // 2 * 2, size[1] // 2 * 2
+
+
+def read_frames(
+    path: Path,
+    size: tuple[int, int] | None = None,
+    frame_rate: Fraction | None = None,
+    start_s: float = 0.0,
+    frames: int | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    """Decode a video frame by frame.
+
+    Args:
+        path: Any video ffmpeg reads.
+        size: (height, width) of the frames; without it, as displayed.
+        frame_rate: Constant rate to resample to; without it, every frame as stored.
+        start_s: Where to start. A frame that is being shown then comes first.
+        frames: Stop after so many.
+
+    Yields:
+        [H, W, 3] uint8 RGB.
+
+    Raises:
+        BadInput: not a video, or damaged.
+    """
+    stream = probe_stream(path)
+    height, width = size or stream.info.size
+    options: dict[str, Any] = {"protocol_whitelist": LOCAL_FILES_ONLY}
+    if start_s > 0:
+        quarter_frame_s = float(1 / stream.info.frame_rate) / 4  # a rounded start must not skip one
+        options["ss"] = max(0.0, start_s - quarter_frame_s)
+    picture = to_rgb_size(
+        ffmpeg.input(file_url(path), **options)["v:0"], stream, (height, width), frame_rate
+    )
+    extra = {} if frames is None else {"frames:v": frames}
+    timing = {} if frame_rate else {"fps_mode": "passthrough"}
+    output = ffmpeg.output(picture, "pipe:", format="rawvideo", pix_fmt="rgb24", **timing, **extra)
+    with running(output) as process:
+        count = 0
+        while (frame := _read_frame(process, height, width)) is not None:
+            count += 1
+            yield frame
+        status = process.finish()
+        if count == 0 or status != 0:
+            raise BadInput(
+                f"{path} is damaged after {count} frames: {last_line(process.said())}.",
+                hint="Try to play it, or convert it with another program.",
+            )
+
+
+def _read_frame(process: Process, height: int, width: int) -> NDArray[np.uint8] | None:
+    frame = np.empty((height, width, 3), np.uint8)
+    space = frame.data.cast("B")
+    filled = 0
+    while filled < len(space):
+        got = process.pipe.readinto(space[filled:])  # type: ignore[attr-defined]
+        if not got:
+            return None
+        filled += got
+    return frame
+
+
+def to_rgb_size(
+    picture: Any, stream: VideoStream, size: tuple[int, int], frame_rate: Fraction | None
+) -> Any:
+    """Filters from a stored picture to a constant rate and square, standard-range pixels.
+
+    Args:
+        picture: An ffmpeg-python stream.
+        stream: What the file says of itself.
+        size: (height, width) wanted.
+        frame_rate: Constant rate, or None to keep the frames as they are.
+    """
+    if stream.interlaced:
+        picture = picture.filter("bwdif", mode="send_frame")
+    if frame_rate is not None:
+        picture = picture.filter("fps", f"{frame_rate}", start_time=0)
+    if stream.transfer in HDR_TRANSFERS and has_filter(ffmpeg_program(), "zscale"):
+        picture = _tone_map(picture)
+    colours = {"in_color_matrix": "bt709" if stream.info.size[0] >= 720 else "bt601"}
+    return picture.filter(
+        "scale",
+        size[1],
+        size[0],
+        flags="area+accurate_rnd+full_chroma_int",
+        **({} if stream.matrix else colours),
+    )
+
+
+def _tone_map(picture: Any) -> Any:
+    """High dynamic range (phones film HLG) down to ordinary BT.709."""
+    return (
+        picture.filter("zscale", transfer="linear", npl=203)
+        .filter("format", "gbrpf32le")
+        .filter("zscale", primaries="bt709")
+        .filter("tonemap", "mobius", desat=0)
+        .filter("zscale", transfer="bt709", matrix="bt709", range="tv")
+        .filter("format", "yuv420p")
+    )
+
+
+def _encoder(crf: int, preset: str, frame_rate: Fraction) -> dict[str, Any]:
+    """x264 options of every file we write; the rate is an exact fraction."""
+    return {
+        "vcodec": "libx264",
+        "crf": crf,
+        "preset": preset,
+        "pix_fmt": "yuv420p",
+        "r": f"{frame_rate}",
+        "movflags": "+faststart+use_metadata_tags",
+    }
+
+
+def _to_bt709(picture: Any, size: tuple[int, int]) -> Any:
+    height, width = even_size(size)
+    return (
+        picture.filter("crop", width, height, 0, 0, exact=1)
+        .filter(
+            "scale",
+            out_color_matrix="bt709",
+            out_range="tv",
+            flags="bicubic+accurate_rnd+full_chroma_int+full_chroma_inp",
+        )
+        .filter("format", "yuv420p")
+        .filter(
+            "setparams", colorspace="bt709", color_primaries="bt709", color_trc="bt709", range="tv"
+        )
+    )
+
+
+def transcode(
+    source: Path,
+    target: Path,
+    size: tuple[int, int],
+    frame_rate: Fraction,
+    crf: int = 12,
+    preset: str = "veryfast",
+) -> None:
+    """Write a video again at a constant rate with its sound, both starting at zero.
+
+    Args:
+        source: Any video.
+        target: The mp4.
+        size: (height, width), both even.
+        frame_rate: Constant rate.
+        crf: x264 quality; 12 can't be told from the source by eye.
+        preset: x264 speed.
+    """
+    stream = probe_stream(source)
+    read = ffmpeg.input(file_url(source), protocol_whitelist=LOCAL_FILES_ONLY)
+    picture = _to_bt709(to_rgb_size(read["v:0"], stream, size, frame_rate), size)
+    streams = [picture]
+    if stream.info.has_audio:
+        streams.append(read["a:0"].filter("aresample", **AUDIO_AT_ZERO))
+    with atomic_path(target) as partial:
+        output = ffmpeg.output(
+            *streams,
+            file_url(partial),
+            **_encoder(crf, preset, frame_rate),
+            acodec="aac",
+            audio_bitrate=AUDIO_BITRATE,
+        )
+        with running(output) as process:
+            process.pipe.read()
+            if process.finish() != 0:
+                raise failure(target, process.said())
+
+
+class VideoWriter(AbstractContextManager["VideoWriter"]):
+    """Encodes frames into an mp4 that appears only when all went well.
+
+    Args:
+        path: The mp4 to make.
+        size: (height, width) of the frames; an odd last row or column is left out.
+        frame_rate: Exact rate.
+        audio: Any file with sound to put beside the picture.
+        crf: x264 quality, lower is better.
+        metadata: Tags of the file, such as a comment.
+        preset: x264 speed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        frame_rate: Fraction,
+        audio: Path | None = None,
+        crf: int = 18,
+        metadata: Mapping[str, str] | None = None,
+        preset: str = "veryfast",
+    ) -> None:
+        if audio is not None:
+            require_file(audio, "sound")
+        self._path = path
+        self._size = size
+        self._audio = audio
+        self._options = {**_encoder(crf, preset, frame_rate), **_tags(metadata or {})}
+        self._frame_rate = frame_rate
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        partial = self._stack.enter_context(atomic_path(self._path))
+        height, width = self._size
+        raw = ffmpeg.input(
+            "pipe:",
+            format="rawvideo",
+            pix_fmt="rgb24",
+            s=f"{width}x{height}",
+            framerate=f"{self._frame_rate}",
+        )
+        streams = [_to_bt709(raw, self._size)]
+        if self._audio is not None:
+            sound = ffmpeg.input(file_url(self._audio), protocol_whitelist=LOCAL_FILES_ONLY)
+            streams.append(sound["a:0"].filter("aresample", **AUDIO_AT_ZERO))
+        output = ffmpeg.output(
+            *streams, file_url(partial), **self._options, acodec="aac", audio_bitrate=AUDIO_BITRATE
+        )
+        try:
+            self._process = self._stack.enter_context(running(output, reads_stdin=True))
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def write(self, frame: NDArray[np.uint8]) -> None:
+        """Add a [H, W, 3] uint8 RGB frame."""
+        if frame.shape != (*self._size, 3) or frame.dtype != np.uint8:
+            raise ValueError(f"frame is {frame.dtype} {frame.shape}, not uint8 {self._size}")
+        try:
+            self._process.pipe.write(np.ascontiguousarray(frame).data.cast("B"))
+        except BrokenPipeError:
+            raise self._failure() from None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            try:
+                status = self._process.finish()
+            except BrokenPipeError:
+                status = 1
+            if status != 0:
+                error = self._failure()
+                self._stack.__exit__(type(error), error, None)
+                raise error
+        self._stack.__exit__(kind, error, traceback)
+
+    def _failure(self) -> Exception:
+        self._process.kill()
+        said = self._process.said()
+        if self._audio is not None and str(self._audio) in said:
+            return BadInput(
+                f"{self._audio} has no sound that can be read: {last_line(said)}.",
+                hint="Give a sound file such as .wav, .mp3 or .m4a.",
+            )
+        return failure(self._path, said)
+
+
+def _tags(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {f"metadata:g:{i}": f"{key}={value}" for i, (key, value) in enumerate(metadata.items())}
