@@ -213,10 +213,34 @@ class Avatar:
         Returns:
             [S, S, 3] uint8.
         """
-        mask = self.blend_mask(alpha)[..., None]
-        straight = rgb / np.maximum(alpha, 1e-3)[..., None]
-        mixed = np.clip(straight, 0, 1) * mask + reference.astype(np.float32) / 255 * (1 - mask)
-        return (mixed * 255 + 0.5).astype(np.uint8)
+        return _blend(_straight(rgb, alpha), self.blend_mask(alpha), reference)
+
+    def paste(
+        self, rgb: NDArray[np.float32], alpha: NDArray[np.float32], frame: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """Put a rendered face over an *original* frame, at that frame's own resolution.
+
+        Args:
+            rgb: [S, S, 3] premultiplied render.
+            alpha: [S, S].
+            frame: [H, W, 3] uint8 original frame; not changed.
+        """
+        import cv2
+
+        crop = self.crop
+        colour, mask = _straight(rgb, alpha), self.blend_mask(alpha)
+        if crop.side != crop.size:
+            side = (crop.side, crop.side)
+            colour = cv2.resize(colour, side, interpolation=cv2.INTER_CUBIC)
+            mask = cv2.resize(mask, side, interpolation=cv2.INTER_LINEAR)
+        height, width = frame.shape[:2]
+        # The crop may reach over the frame's edge.
+        y0, y1 = max(crop.top, 0), min(crop.top + crop.side, height)
+        x0, x1 = max(crop.left, 0), min(crop.left + crop.side, width)
+        here = np.s_[y0 - crop.top : y1 - crop.top, x0 - crop.left : x1 - crop.left]
+        pasted = frame.copy()
+        pasted[y0:y1, x0:x1] = _blend(colour[here], mask[here], frame[y0:y1, x0:x1])
+        return pasted
 
     def blend_mask(self, alpha: NDArray[np.float32]) -> NDArray[np.float32]:
         """[S, S] weight of the render: its solid part, shrunk and feathered."""
@@ -230,6 +254,20 @@ class Avatar:
         solid = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, kernel)
         inner = cv2.erode(solid, kernel).astype(np.float32)
         return np.minimum(cv2.GaussianBlur(inner, (0, 0), feather), np.clip(alpha * 1.4, 0, 1))
+
+
+def _straight(rgb: NDArray[np.float32], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Undo the premultiplication, where there is anything to undo."""
+    straight: NDArray[np.float32] = np.clip(rgb / np.maximum(alpha, 1e-3)[..., None], 0, 1)
+    return straight
+
+
+def _blend(
+    colour: NDArray[np.float32], mask: NDArray[np.float32], under: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    weight = mask[..., None]
+    mixed = colour * 255 * weight + under.astype(np.float32) * (1 - weight)
+    return np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
 
 
 def speaker_head(tracking: Tracking) -> SpeakerHead:
