@@ -1,0 +1,115 @@
+"""Makes the demo's input: a photograph that speaks, as an ordinary mp4, and its true motion.
+
+The portrait is scikit-image's public-domain astronaut, the voice a small offline synthesiser.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from talkgs_cli.demo.articulation import articulate
+from talkgs_cli.demo.motion import DemoMotion, move
+from talkgs_cli.demo.portrait import load_portrait
+from talkgs_cli.demo.portrait_head import PortraitHead, fit_portrait, landmarks_of
+from talkgs_cli.demo.renderer import PortraitRenderer
+from talkgs_cli.demo.speech import SAMPLE_RATE_HZ, monologue
+from talkgs_cli.demo.truth import DemoTruth, truth_path
+from talkgs_cli.types import project
+
+if TYPE_CHECKING:
+    from talkgs_cli.config import DemoConfig
+    from talkgs_cli.demo.portrait import Portrait
+    from talkgs_cli.runtime import Progress
+
+FRAME_RATE = Fraction(25)
+CRF = 14
+CHUNK = 64  # frames posed at once
+
+
+def make_demo_video(path: Path, config: DemoConfig, progress: Progress) -> DemoTruth:
+    """Write the demo video and, beside it, its truth.
+
+    Args:
+        path: The mp4 to make; the truth goes to `truth_path(path)`.
+        config: Length, size, seed, voice.
+        progress: Told about the frames.
+
+    Returns:
+        The truth, as written.
+    """
+    from talkgs_cli.assets import fetch_file
+    from talkgs_cli.heads import load_head
+    from talkgs_cli.media.audio import write_wav
+    from talkgs_cli.tracking.landmarks import FaceLandmarker
+
+    with progress.stage("demo: portrait and voice", None):
+        sound = monologue(config.duration_s, config.voice, config.seed)
+        portrait = load_portrait(FaceLandmarker(fetch_file("face_landmarker")))
+        fitted = fit_portrait(load_head("open"), portrait)
+        articulation = articulate(sound, SAMPLE_RATE_HZ, FRAME_RATE)
+        camera = fitted.world_to_camera[0]
+        moved = move(articulation, fitted.head, camera, FRAME_RATE, config.seed)
+    truth = true_motion(fitted, moved, config.size)
+    with tempfile.TemporaryDirectory(prefix="talkgs-demo-") as scratch:
+        wav = Path(scratch) / "speech.wav"
+        write_wav(wav, sound, SAMPLE_RATE_HZ)
+        _write_video(path, portrait, fitted, moved, config.size, wav, progress)
+    truth.save(truth_path(path))
+    return truth
+
+
+def true_motion(fitted: PortraitHead, moved: DemoMotion, size: int) -> DemoTruth:
+    """What the video will show, in its own pixels."""
+    from talkgs_cli.tracking.landmarks import INNER_LIP_LOWER, INNER_LIP_UPPER
+
+    motion, head = moved.motion, fitted.head
+    intrinsics = fitted.intrinsics * torch.tensor([[size], [size], [1.0]])
+    chunks = []
+    for start in range(0, len(motion), CHUNK):
+        part = motion.at(slice(start, start + CHUNK))
+        points = landmarks_of(head, fitted.vertices(part.expression, part.jaw))
+        chunks.append(project(points, part.world_to_camera, intrinsics))
+    landmarks = torch.cat(chunks)
+    upper, lower = (
+        landmarks[:, head.landmark_index.tolist().index(point)]
+        for point in (INNER_LIP_UPPER, INNER_LIP_LOWER)
+    )
+    return DemoTruth(
+        expression=motion.expression,
+        jaw=motion.jaw,
+        world_to_camera=motion.world_to_camera,
+        landmarks=landmarks,
+        landmark_index=head.landmark_index,
+        opening=(upper - lower).norm(dim=1),
+        intrinsics=intrinsics,
+        frame_rate=FRAME_RATE,
+    )
+
+
+def _write_video(
+    path: Path,
+    portrait: Portrait,
+    fitted: PortraitHead,
+    moved: DemoMotion,
+    size: int,
+    wav: Path,
+    progress: Progress,
+) -> None:
+    from talkgs_cli.media.video import VideoWriter
+
+    motion = moved.motion
+    renderer = PortraitRenderer(portrait, fitted, size)
+    with (
+        progress.stage("demo: drawing the video", len(motion)) as advance,
+        VideoWriter(path, (size, size), FRAME_RATE, wav, CRF) as writer,
+    ):
+        for index in range(len(motion)):
+            frame = motion.at(slice(index, index + 1))
+            vertices = fitted.vertices(frame.expression, frame.jaw)[0]
+            writer.write(renderer.draw(vertices, frame.world_to_camera[0], moved.gaze[index]))
+            advance(1)

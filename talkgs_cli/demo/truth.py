@@ -1,0 +1,143 @@
+"""The demo video's true motion on disk, and how far a tracking is from it; it makes no motion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from talkgs_cli.errors import BadInput
+from talkgs_cli.runtime import atomic_path
+from talkgs_cli.types import HeadMotion
+
+if TYPE_CHECKING:
+    from talkgs_cli.types import Tracking
+
+TENSORS = (
+    "expression",
+    "jaw",
+    "world_to_camera",
+    "landmarks",
+    "landmark_index",
+    "opening",
+    "intrinsics",
+)
+
+
+@dataclass(frozen=True)
+class DemoTruth:
+    """What really moved in T frames of the demo video.
+
+    Attributes:
+        expression: [T, E] of the open head.
+        jaw: [T, 3] axis-angle, radians; +x opens.
+        world_to_camera: [T, 4, 4].
+        landmarks: [T, L, 2] pixels.
+        landmark_index: [L] which of the tracker's 478 points.
+        opening: [T] distance of the inner lips, pixels.
+        intrinsics: [3, 3] pixels.
+        frame_rate: Frames per second.
+    """
+
+    expression: Tensor
+    jaw: Tensor
+    world_to_camera: Tensor
+    landmarks: Tensor
+    landmark_index: Tensor
+    opening: Tensor
+    intrinsics: Tensor
+    frame_rate: Fraction
+
+    def __len__(self) -> int:
+        return len(self.jaw)
+
+    @property
+    def motion(self) -> HeadMotion:
+        """The same as a `HeadMotion` without correctives."""
+        return HeadMotion(
+            self.expression, self.jaw, torch.zeros(len(self), 0), self.world_to_camera
+        )
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file; the same truth gives the same bytes."""
+        from safetensors.torch import save_file
+
+        with atomic_path(path) as partial:
+            save_file(
+                {name: getattr(self, name).contiguous() for name in TENSORS},
+                partial,
+                {"frame_rate": str(self.frame_rate)},
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> DemoTruth:
+        """Read what `save` wrote."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                rate = Fraction(file.metadata()["frame_rate"])
+                return cls(**{name: file.get_tensor(name) for name in TENSORS}, frame_rate=rate)
+        except (SafetensorError, OSError) as error:
+            raise BadInput(
+                f"{path} can't be read as the truth of a demo video.",
+                hint="Remove the demo folder and run: talkgs demo",
+            ) from error
+
+
+def truth_path(video: Path) -> Path:
+    """Where the truth of a demo video lies: beside it."""
+    return video.with_name(f"{video.stem}.truth.safetensors")
+
+
+def truth_error(truth: DemoTruth, tracking: Tracking) -> dict[str, float]:
+    """How far a tracking of the demo video is from what really moved.
+
+    Returns:
+        jaw_correlation: Of the jaw angle over time.
+        opening_correlation: Of the distance of the inner lips.
+        pose_degrees: Mean angle between true and tracked rotation, each from its own mean pose.
+        landmark_iod: Mean distance of tracked from true points (irises aside), as a share of the
+            distance of the outer eye corners.
+    """
+    from talkgs_cli.tracking.landmarks import (
+        INNER_LIP_LOWER,
+        INNER_LIP_UPPER,
+        IRISES,
+        inter_ocular_px,
+    )
+
+    count = min(len(truth), len(tracking))
+    seen = tracking.landmarks[:count, :, :2]
+    counted = ~torch.isin(truth.landmark_index, torch.tensor(IRISES))
+    distance = (seen[:, truth.landmark_index] - truth.landmarks[:count])[:, counted].norm(dim=-1)
+    eyes = torch.from_numpy(inter_ocular_px(tracking.landmarks[:count].numpy()))
+    opening = (seen[:, INNER_LIP_UPPER] - seen[:, INNER_LIP_LOWER]).norm(dim=-1)
+    true_turn = _from_mean(truth.world_to_camera[:count, :3, :3])
+    seen_turn = _from_mean(tracking.motion.world_to_camera[:count, :3, :3])
+    return {
+        "jaw_correlation": _correlation(truth.jaw[:count, 0], tracking.motion.jaw[:count, 0]),
+        "opening_correlation": _correlation(truth.opening[:count], opening),
+        "pose_degrees": float(torch.rad2deg(_angle(true_turn, seen_turn)).mean()),
+        "landmark_iod": float((distance.mean(1) / eyes).mean()),
+    }
+
+
+def _correlation(first: Tensor, second: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([first, second]).double())[0, 1])
+
+
+def _from_mean(rotations: Tensor) -> Tensor:
+    """[T, 3, 3] rotations relative to their mean, so that different rest poses do not count."""
+    left, _, right = torch.linalg.svd(rotations.double().mean(0))
+    return rotations.double() @ (left @ right).T
+
+
+def _angle(first: Tensor, second: Tensor) -> Tensor:
+    """[T] radians between rotations."""
+    trace = (first * second).sum((1, 2))
+    return torch.acos(((trace - 1) / 2).clamp(-1, 1))
