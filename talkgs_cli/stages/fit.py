@@ -48,6 +48,7 @@ def fit(
     write_json(speaker.fit_config, whole)
     started = time.monotonic()
     seed_everything(config.seed)
+    torch.set_num_threads(1)  # torch's own threads fight the rasteriser's (docs/rendering.md)
     tracking = speaker.load_tracking()
     train = training_frames(speaker, tracking)
     translator = _fit_translator(speaker, tracking, progress)
@@ -152,7 +153,8 @@ def _fit_gaussians(
             log.write(json.dumps(entry) + "\n")
             log.flush()
 
-        with progress.stage("Fitting Gaussians", config.iterations) as advance:
+        steps = None if config.minutes else config.iterations
+        with progress.stage("Fitting Gaussians", steps) as advance:
             advance(trainer.step)
             saved = time.monotonic()
             for step in trainer.run(write):

@@ -186,9 +186,8 @@ def original_frames(speaker: SpeakerFolder, references: list[int]) -> Iterator[N
     longest = max(1, CHUNK_BYTES // (height * width * 3))
     for first, last in _runs(references, longest):
         low, high = min(first, last), max(first, last)
-        frames = read_frames(
-            speaker.video, start_s=Fraction(low) / speaker.frame_rate, count=high - low + 1
-        )
+        start_s = float(low / speaker.frame_rate)
+        frames = read_frames(speaker.video, start_s=start_s, frames=high - low + 1)
         if last >= first:
             yield from frames
         else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -135,18 +137,12 @@ class FrameWindows:
             intrinsics,
         )
 
-    def stream(self, indices: Sequence[int]) -> Iterator[TrainingFrame]:
+    def stream(self, indices: Iterable[int]) -> Iterator[TrainingFrame]:
         """Yield the frames in the given order, decoded a few steps ahead in a thread."""
         with ThreadPoolExecutor(1, thread_name_prefix="frames") as pool:
-            pending: list[Future[TrainingFrame]] = []
             queue = iter(indices)
-            for index in queue:
-                pending.append(pool.submit(self.load, index))
-                if len(pending) >= AHEAD:
-                    break
+            pending = deque(pool.submit(self.load, index) for index in islice(queue, AHEAD))
             while pending:
-                frame = pending.pop(0).result()
-                following = next(queue, None)
-                if following is not None:
-                    pending.append(pool.submit(self.load, following))
+                frame = pending.popleft().result()
+                pending.extend(pool.submit(self.load, index) for index in islice(queue, 1))
                 yield frame

@@ -109,6 +109,7 @@ class GaussianTrainer:
         self.lpips = LPIPS("alex") if config.lpips_weight else None
         self.largest_log_scale = float(self.gaussians.log_scales.max() + math.log(1.5))
         self.step = 0
+        self.spent_s = 0.0
         networks = [
             p
             for name in ("w_gamma", "w_pos", "w_rot", "w_color")
@@ -125,18 +126,22 @@ class GaussianTrainer:
 
     # -- one step --------------------------------------------------------------------------------
 
-    def order(self) -> list[int]:
-        """Frames of the steps still to come: shuffled epochs, each from (seed, epoch)."""
+    def order(self) -> Iterator[int]:
+        """Frames of the steps still to come, without end: shuffled epochs from (seed, epoch)."""
         per_epoch = len(self.train)
-        frames: list[int] = []
-        epoch = self.step // per_epoch
-        skip = self.step - epoch * per_epoch
-        while len(frames) < self.config.iterations - self.step + skip:
+        epoch, skip = divmod(self.step, per_epoch)
+        while True:
             generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)
-            shuffled = self.train[torch.randperm(per_epoch, generator=generator)]
-            frames += shuffled.tolist()
-            epoch += 1
-        return frames[skip : skip + self.config.iterations - self.step]
+            shuffled = self.train[torch.randperm(per_epoch, generator=generator)].tolist()
+            yield from shuffled[skip:]
+            epoch, skip = epoch + 1, 0
+
+    @property
+    def done(self) -> float:
+        """Share of the fit behind us: of the minutes if they are given, else of the steps."""
+        if self.config.minutes is not None:
+            return self.spent_s / (60 * self.config.minutes)
+        return self.step / self.config.iterations
 
     def vertices(self, frame: int, *, embedded: bool) -> Tensor:
         """[V, 3] head of a frame, with the learnable embedding once it has joined."""
@@ -150,7 +155,7 @@ class GaussianTrainer:
     def loss(self, frame: TrainingFrame) -> Tensor:
         """The objective of one frame: image terms inside the mask, alpha, regularisers."""
         config = self.config
-        done = self.step / config.iterations
+        done = self.done
         embedded = done >= config.motion_from
         posed = self.gaussians(
             self.vertices(frame.index, embedded=embedded), self.codes[frame.index]
@@ -204,7 +209,7 @@ class GaussianTrainer:
 
     def take_step(self, frame: TrainingFrame) -> float:
         """One optimiser step; returns the loss."""
-        done = self.step / self.config.iterations
+        done = min(self.done, 1.0)
         decay = 0.1 ** max(0.0, (done - 0.3) / 0.7)
         for group, full in zip(self.optimizer.param_groups, self.full_rates, strict=True):
             group["lr"] = full * (0.2**done if group["name"] == "sh0" else decay)
@@ -217,14 +222,20 @@ class GaussianTrainer:
 
     def run(self, log: Callable[[dict[str, float]], None]) -> Iterator[int]:
         """Take all remaining steps; yields the step count after each one."""
-        started, first, smooth = time.monotonic(), self.step, math.nan
+        smooth = math.nan
+        if self.done >= 1:
+            return
         for frame in self.windows.stream(self.order()):
+            started = time.monotonic()
             value = self.take_step(frame)
+            self.spent_s += time.monotonic() - started
             smooth = value if math.isnan(smooth) else 0.98 * smooth + 0.02 * value
-            if self.step % 100 == 0 or self.step == self.config.iterations:
-                took = (time.monotonic() - started) / (self.step - first)
-                log({"step": self.step, "loss": round(smooth, 5), "s_per_step": round(took, 4)})
+            if self.step % 100 == 0 or self.done >= 1:
+                per_step = round(self.spent_s / self.step, 4)
+                log({"step": self.step, "loss": round(smooth, 5), "s_per_step": per_step})
             yield self.step
+            if self.done >= 1:
+                return
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -240,7 +251,8 @@ class GaussianTrainer:
             state |= {f"optimizer.{index}.{name}": value for name, value in entry.items()}
         state |= {f"code.{k}": v for k, v in vars(self.avatar.code).items()}
         save_file({k: v.contiguous() for k, v in state.items()}, partial / "state.safetensors")
-        (partial / "step.json").write_text(json.dumps({"step": self.step}), encoding="utf-8")
+        progress = {"step": self.step, "spent_s": self.spent_s}
+        (partial / "step.json").write_text(json.dumps(progress), encoding="utf-8")
         partial.replace(folder)
 
     def load_checkpoint(self, folder: Path) -> None:
@@ -258,7 +270,8 @@ class GaussianTrainer:
             entries.setdefault(int(index), {})[field] = value
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**whole, "state": entries})
-        self.step = int(json.loads((folder / "step.json").read_text(encoding="utf-8"))["step"])
+        progress = json.loads((folder / "step.json").read_text(encoding="utf-8"))
+        self.step, self.spent_s = int(progress["step"]), float(progress["spent_s"])
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
