@@ -7,6 +7,7 @@ them `means2d` is a tensor of the graph, as densification needs it. It checks no
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from talkgs_cli.errors import UsageError
 from talkgs_cli.rendering import numba_binning, numba_projection, numba_tiles
 from talkgs_cli.rendering.numba_jit import even_pieces, run_pieces, threads
 from talkgs_cli.rendering.numba_projection_backward import project_backward
+from talkgs_cli.rendering.request import Request
 
+GROUP, FEATURES = numba_tiles.GROUP, numba_projection.FEATURES
 PIECE = 1024
 """Gaussians per piece of work; fixed, so that sums over pieces do not depend on threads."""
 
@@ -51,7 +55,7 @@ class Projection(torch.autograd.Function):
     """Gaussians to means2d [C, N, 2], records [C, N, 4 + D + 1], radii [C, N, 2] int32."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         means: Tensor,
         quats: Tensor,
@@ -140,7 +144,7 @@ class _Bins:
         load = self.tile_start[1:] + np.arange(1, len(self.tile_start), dtype=np.int32)
         cuts = np.searchsorted(load, np.arange(1, count) * (load[-1] / count))
         edges = sorted({0, *cuts.tolist(), len(load)})
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(itertools.pairwise(edges))
 
 
 def _bin(means2d: Any, radii: Any, depths: Any, settings: Settings) -> _Bins:
@@ -159,7 +163,7 @@ class Blending(torch.autograd.Function):
     """Records to image [C, H, W, X] and alpha [C, H, W, 1]."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         means2d: Tensor,
         records: Tensor,
@@ -230,40 +234,56 @@ def blend(
     return image, left, all_bins
 
 
-def render(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    backgrounds: Tensor,
-    settings: Settings,
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def render(request: Request) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Project and blend, with a graph only if something asks for gradients.
 
-    Args:
-        means: [N, 3].
-        quats: [N, 4] wxyz.
-        scales: [N, 3].
-        opacities: [N].
-        colors: [N, K, 3] SH or [N, D, 1] features.
-        viewmats: [C, 4, 4].
-        Ks: [C, 3, 3].
-        backgrounds: [C, X].
-        settings: The rest.
-
     Returns:
-        image [C, H, W, X], alpha [C, H, W, 1], and means2d, radii, records.
+        image [C, H, W, X], alpha [C, H, W, 1] and what `rasterize` tells of the projection.
+
+    Raises:
+        UsageError: tensors that are not float32 on the CPU; absgrad with more than 3 channels.
     """
-    inputs = (means, quats, scales, opacities, colors, viewmats)
-    graph = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, backgrounds))
-    if graph:
-        means2d, records, radii = Projection.apply(*inputs, Ks, settings)
+    settings = _settings(request)
+    colors = request.colors if request.sh_degree is not None else request.colors[..., None]
+    inputs = (
+        request.means, request.quats, request.scales, request.opacities, colors, request.viewmats,
+    )  # fmt: skip
+    backgrounds = request.full_backgrounds()
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, backgrounds)):
+        means2d, records, radii = Projection.apply(*inputs, request.Ks, settings)
         image, alphas = Blending.apply(means2d, records, radii, backgrounds, settings)
     else:
-        means2d, records, radii = project(*inputs, Ks, settings)
+        means2d, records, radii = project(*inputs, request.Ks, settings)
         image, left, _ = blend(means2d, records, radii, backgrounds, settings)
         alphas = 1 - left
-    return image, alphas, {"means2d": means2d, "records": records, "radii": radii}
+    meta = {
+        "means2d": means2d,
+        "radii": radii,
+        "depths": records[..., -1],
+        "conics": records[..., :3],
+        "opacities": records[..., 3],
+    }
+    return image, alphas, meta
+
+
+def _settings(request: Request) -> Settings:
+    means, channels = request.means, request.channels
+    if not (means.is_cpu and means.dtype == torch.float32):
+        raise UsageError(
+            f"The numba backend needs float32 on the CPU, not {means.dtype} on {means.device}.",
+            hint="Convert the tensors, or use another backend.",
+        )
+    if request.absgrad and channels > GROUP:
+        raise UsageError(f"The numba backend can't do absgrad with {channels} channels.")
+    return Settings(
+        width=request.width,
+        height=request.height,
+        sh_degree=-1 if request.sh_degree is None else request.sh_degree,
+        eps2d=request.eps2d,
+        antialiased=request.antialiased,
+        near=request.near_plane,
+        far=request.far_plane,
+        column=FEATURES + (0 if request.draws_color else request.features),
+        channels=channels,
+        absgrad=request.absgrad,
+    )

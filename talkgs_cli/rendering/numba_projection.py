@@ -6,7 +6,9 @@ Formulas: Zwicker et al. 2001 (EWA), Kerbl et al. 2023 section 4; conventions ar
 (docs/rendering.md).
 """
 
-# The kernels read as formulas; a loop over indices is what Numba compiles well.
+# mypy: disable-error-code="no-untyped-def,operator,call-overload,assignment"
+# Numba, not Python, gives the kernels their types.
+
 from __future__ import annotations
 
 import math
@@ -25,7 +27,7 @@ C1 = 0.48860251190292
 
 
 @inline
-def sh_basis(degree, x, y, z, basis):  # type: ignore[no-untyped-def]
+def sh_basis(degree, x, y, z, basis):
     """Real spherical harmonics up to degree 3 of the unit direction (x, y, z), into basis[16]."""
     basis[0] = f4(C0)
     if degree > 0:
@@ -57,7 +59,7 @@ def sh_basis(degree, x, y, z, basis):  # type: ignore[no-untyped-def]
 
 
 @inline
-def rotation(w, x, y, z, out):  # type: ignore[no-untyped-def]
+def rotation(w, x, y, z, out):
     """Rotation matrix of a unit quaternion, row-major into out[9]; all zeros give the identity."""
     two = f4(2)
     one = f4(1)
@@ -73,13 +75,13 @@ def rotation(w, x, y, z, out):  # type: ignore[no-untyped-def]
 
 
 @inline
-def inverse_norm(squared):  # type: ignore[no-untyped-def]
+def inverse_norm(squared):
     """1/sqrt, and 1 where there is no direction: a zero quaternion stays zero."""
     return f4(1) / math.sqrt(squared) if squared > f4(1e-24) else f4(1)
 
 
 @kernel
-def project(  # type: ignore[no-untyped-def]
+def project(
     start, stop, means, quats, scales, opacities, colors, sh_degree, view, K, centre,
     width, height, eps2d, antialiased, near, far, means2d, records, radii,
 ):  # fmt: skip
@@ -154,10 +156,12 @@ def project(  # type: ignore[no-untyped-def]
         c00 = p0 * p0 + p1 * p1 + p2 * p2
         c01 = p0 * q0 + p1 * q1 + p2 * q2
         c11 = q0 * q0 + q1 * q1 + q2 * q2
-        sharp_det = c00 * c11 - c01 * c01
+        # |p x q|^2 = (p.p)(q.q) - (p.q)^2 without the cancellation
+        n0, n1, n2 = p1 * q2 - p2 * q1, p2 * q0 - p0 * q2, p0 * q1 - p1 * q0
+        sharp_det = n0 * n0 + n1 * n1 + n2 * n2
+        det = sharp_det + eps2d * (c00 + c11 + eps2d)
         c00 += eps2d
         c11 += eps2d
-        det = c00 * c11 - c01 * c01
         if det <= f4(0):
             continue
         opacity = opacities[i]

@@ -4,6 +4,9 @@ Derived by hand, term by term in the reverse order of the forward kernel, and ch
 autograd through the float64 reference (tests/test_rasterize_parity.py).
 """
 
+# mypy: disable-error-code="no-untyped-def,operator,call-overload,assignment"
+# Numba, not Python, gives the kernels their types.
+
 from __future__ import annotations
 
 import math
@@ -16,7 +19,7 @@ from talkgs_cli.rendering.numba_projection import C1, SH_COUNT, inverse_norm, ro
 
 
 @inline
-def sh_direction_gradient(degree, x, y, z, weight, out):  # type: ignore[no-untyped-def]
+def sh_direction_gradient(degree, x, y, z, weight, out):
     """Gradient of sum_k weight[k] basis[k] with respect to the unit direction, into out[3]."""
     two, three = f4(2), f4(3)
     gx, gy, gz = f4(0), f4(0), f4(0)
@@ -49,7 +52,7 @@ def sh_direction_gradient(degree, x, y, z, weight, out):  # type: ignore[no-unty
 
 
 @kernel
-def project_backward(  # type: ignore[no-untyped-def]
+def project_backward(
     start, stop, means, quats, scales, opacities, colors, sh_degree, view, K, centre,
     width, height, eps2d, antialiased, radii, records, grad_means2d, grad_records,
     grad_means, grad_quats, grad_scales, grad_opacities, grad_colors, grad_view, piece_size,
@@ -124,9 +127,10 @@ def project_backward(  # type: ignore[no-untyped-def]
             c00 = p0 * p0 + p1 * p1 + p2 * p2
             c01 = p0 * q0 + p1 * q1 + p2 * q2
             c11 = q0 * q0 + q1 * q1 + q2 * q2
-            sharp_det = max(f4(0), c00 * c11 - c01 * c01)
+            o0, o1, o2 = p1 * q2 - p2 * q1, p2 * q0 - p0 * q2, p0 * q1 - p1 * q0
+            sharp_det = o0 * o0 + o1 * o1 + o2 * o2
             b00, b11 = c00 + eps2d, c11 + eps2d
-            det = b00 * b11 - c01 * c01
+            det = sharp_det + eps2d * (c00 + c11 + eps2d)
             factor = math.sqrt(sharp_det / det)
             g_factor = g_opacity * opacities[i] * f4(0.5) / (factor + f4(1e-6))
             g_sharp = g_factor / det

@@ -3,6 +3,9 @@
 Wang et al. 2004: Gaussian window of 11 taps, sigma 1.5, zero padding, K1 = .01, K2 = .03, range 1.
 """
 
+# mypy: disable-error-code="no-untyped-def,operator,call-overload,assignment"
+# Numba, not Python, gives the kernels their types.
+
 from __future__ import annotations
 
 import numpy as np
@@ -20,7 +23,7 @@ WINDOW = (WINDOW / WINDOW.sum()).astype(np.float32)
 
 
 @kernel
-def blur(image, out, rows, window):  # type: ignore[no-untyped-def]
+def blur(image, out, rows, window):
     """Separable zero-padded blur of image [H, W] into out; rows [H, W] is scratch."""
     height, width = image.shape
     for y in range(height):
@@ -44,7 +47,7 @@ def blur(image, out, rows, window):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def ssim_channels(start, stop, images, targets, gradients, window, totals, c1, c2):  # type: ignore[no-untyped-def]
+def ssim_channels(start, stop, images, targets, gradients, window, totals, c1, c2):
     """SSIM summed over the pixels of channels start..stop, and d sum / d image.
 
     Args:

@@ -11,6 +11,9 @@ pass but the image has to be stored.
 Three channels are blended at a time; images with more take several passes.
 """
 
+# mypy: disable-error-code="no-untyped-def,operator,call-overload,assignment"
+# Numba, not Python, gives the kernels their types.
+
 from __future__ import annotations
 
 import math
@@ -33,7 +36,7 @@ TRANSMITTANCE_MIN = 1e-4
 
 
 @inline
-def exp_minus(s):  # type: ignore[no-untyped-def]
+def exp_minus(s):
     """exp(-s) for 0 <= s <= 6 to 3e-7: a degree-5 polynomial of s/8, to the eighth power."""
     t = s * f4(0.125)
     p = f4(-0.005698704) * t + f4(0.039522044)
@@ -47,7 +50,7 @@ def exp_minus(s):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def blend_tiles(  # type: ignore[no-untyped-def]
+def blend_tiles(
     start, stop, width, height, means2d, records, radii, tile_start, gaussians, background,
     column, first, image, transmittance,
 ):  # fmt: skip
@@ -98,8 +101,8 @@ def blend_tiles(  # type: ignore[no-untyped-def]
             opacity = records[g, 3]
             f0, f1, f2 = records[g, c0], records[g, c1], records[g, c2]
             ry = f4(radii[g, 1])
-            y0 = max(0, int(math.floor(my - ry)))
-            y1 = min(high, int(math.ceil(my + ry)) + 1)
+            y0 = max(0, math.floor(my - ry))
+            y1 = min(high, math.ceil(my + ry) + 1)
             for y in range(y0, y1):
                 dy = my - f4(y)
                 cy, bd = c * dy * dy, b * dy
@@ -141,7 +144,7 @@ def blend_tiles(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def blend_tiles_backward(  # type: ignore[no-untyped-def]
+def blend_tiles_backward(
     start, stop, width, height, means2d, records, radii, tile_start, gaussians, slots,
     column, first, image, transmittance, grad_image, grad_alpha, pair_gradients,
 ):  # fmt: skip
@@ -196,8 +199,8 @@ def blend_tiles_backward(  # type: ignore[no-untyped-def]
             opacity = records[g, 3]
             f0, f1, f2 = records[g, c0], records[g, c1], records[g, c2]
             ry = f4(radii[g, 1])
-            y0 = max(0, int(math.floor(my - ry)))
-            y1 = min(high, int(math.ceil(my + ry)) + 1)
+            y0 = max(0, math.floor(my - ry))
+            y1 = min(high, math.ceil(my + ry) + 1)
             for i in range(96):
                 S[1552 + i] = zero
             for y in range(y0, y1):
@@ -277,9 +280,7 @@ def blend_tiles_backward(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def sum_pairs(  # type: ignore[no-untyped-def]
-    start, stop, gaussian_start, pair_gradients, column, grad_means2d, grad_records
-):
+def sum_pairs(start, stop, gaussian_start, pair_gradients, column, grad_means2d, grad_records):
     """Add up the pairs of Gaussians start..stop; grad_records is zero where no feature is drawn."""
     features = pair_gradients.shape[1] - GEOMETRY
     for i in range(start, stop):

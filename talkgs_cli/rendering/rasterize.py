@@ -1,19 +1,19 @@
 """`rasterize`: one function in front of every backend, with gsplat's arguments and conventions.
 
-It checks arguments and chooses the backend; it draws nothing itself.
+It checks arguments and chooses the backend; it draws nothing itself. How the backends differ, and
+how to add one: docs/rendering.md.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from talkgs_cli.errors import BadInput, UsageError
+from talkgs_cli.errors import UsageError
+from talkgs_cli.rendering.request import RasterizeMode, RenderMode, Request
 
-RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
-RasterizeMode = Literal["classic", "antialiased"]
 Backend = Literal["auto", "numba", "gsplat", "reference"]
 
 
@@ -42,12 +42,12 @@ def rasterize(
 
     Args:
         means: [N, 3] centres, world.
-        quats: [N, 4] wxyz, any length; zero means no rotation.
+        quats: [N, 4] wxyz, any length; zero means not rotated.
         scales: [N, 3] standard deviations, after activation.
         opacities: [N] in [0, 1], after activation.
         colors: [N, K, 3] spherical harmonics with `sh_degree`, else [N, D] features.
         viewmats: [C, 4, 4] world to camera (OpenCV), rigid.
-        Ks: [C, 3, 3] pixels, pixel centres at +0.5.
+        Ks: [C, 3, 3] pixels, no skew, pixel centres at +0.5.
         width: Pixels.
         height: Pixels.
         sh_degree: Degree to evaluate, 0 to 3; None takes `colors` as they are.
@@ -57,56 +57,46 @@ def rasterize(
         eps2d: Added to every screen covariance, pixels^2.
         render_mode: What the channels are: colours, accumulated depth D, expected depth ED.
         rasterize_mode: "antialiased" lowers the opacity by what eps2d widened.
-        absgrad: Put sums of absolute gradients into `meta["means2d"].absgrad` on backward.
+        absgrad: Put sums over pixels of |gradient| into `meta["means2d"].absgrad` on backward.
         backend: "auto" is gsplat for CUDA tensors and numba for others.
 
     Returns:
         image [C, H, W, X], alpha [C, H, W, 1] and a dict with means2d [C, N, 2] (a node of the
-        graph), radii [C, N, 2], depths [C, N], conics [C, N, 3], opacities [C, N], width, height.
+        graph), radii [C, N, 2] (0 where not drawn), depths [C, N], conics [C, N, 3],
+        opacities [C, N], width, height.
 
     Raises:
         BadInput: a number that is not finite, with the index of its Gaussian.
-        UsageError: arguments that don't fit, or something the backend can't do.
+        UsageError: arguments that don't fit together, or that the backend can't do.
+        MachineLacks: the backend can't run here.
     """
-    _check_finite(
-        means=means, quats=quats, scales=scales, opacities=opacities, colors=colors,
-        viewmats=viewmats,
+    request = Request(
+        means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree,
+        backgrounds, near_plane, far_plane, eps2d, render_mode, rasterize_mode, absgrad,
     )  # fmt: skip
-    from talkgs_cli.rendering import numba_backend
+    request.check()
+    if backend == "auto":
+        backend = "gsplat" if means.is_cuda else "numba"
+    if Ks.requires_grad and backend != "reference":
+        raise UsageError(
+            f"The {backend} backend gives no gradient to Ks.",
+            hint="Use Ks.detach(), or backend='reference'.",
+        )
+    if backend == "numba":
+        from talkgs_cli.rendering import numba_backend
 
-    with_color, with_depth = "RGB" in render_mode, "D" in render_mode
-    features = 3 if sh_degree is not None else colors.shape[1]
-    drawn = (features if with_color else 0) + (1 if with_depth else 0)
-    settings = numba_backend.Settings(
-        width=width,
-        height=height,
-        sh_degree=-1 if sh_degree is None else sh_degree,
-        eps2d=eps2d,
-        antialiased=rasterize_mode == "antialiased",
-        near=near_plane,
-        far=far_plane,
-        column=4 if with_color else 4 + features,
-        channels=drawn,
-        absgrad=absgrad,
-    )
-    if backgrounds is None or not with_color:
-        backgrounds = means.new_zeros(len(viewmats), drawn)
-    elif with_depth:
-        backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(len(viewmats), 1)], dim=1)
-    image, alphas, meta = numba_backend.render(
-        means, quats, scales, opacities, colors if sh_degree is not None else colors[..., None],
-        viewmats, Ks, backgrounds, settings,
-    )  # fmt: skip
-    if "ED" in render_mode:
-        image = torch.cat([image[..., :-1], image[..., -1:] / alphas.clamp(min=1e-10)], dim=-1)
+        image, alphas, meta = numba_backend.render(request)
+    elif backend == "reference":
+        from talkgs_cli.rendering import reference
+
+        image, alphas, meta = reference.render(request)
+    elif backend == "gsplat":
+        from talkgs_cli.rendering import gsplat_backend
+
+        image, alphas, meta = gsplat_backend.render(request)
+    else:
+        raise UsageError(f"No backend {backend!r}.", hint=f"Known: {', '.join(get_args(Backend))}.")
+    if "ED" in render_mode:  # backends draw accumulated depth
+        depth = image[..., -1:] / alphas.clamp(min=1e-10)
+        image = torch.cat([image[..., :-1], depth], dim=-1)
     return image, alphas, {**meta, "width": width, "height": height}
-
-
-def _check_finite(**tensors: Tensor) -> None:
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor.detach().sum())):
-            bad = ~torch.isfinite(tensor.detach())
-            if bool(bad.any()):
-                index = int(bad.reshape(len(tensor), -1).any(1).nonzero()[0])
-                what = "camera" if name == "viewmats" else "Gaussian"
-                raise BadInput(f"{name} of {what} {index} is not a finite number.")

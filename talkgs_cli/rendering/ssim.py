@@ -17,7 +17,7 @@ from talkgs_cli.errors import UsageError
 
 class _FusedSSIM(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, target: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, image: Tensor, target: Tensor) -> Tensor:
         from talkgs_cli.rendering import numba_ssim
         from talkgs_cli.rendering.numba_jit import run_pieces
 
