@@ -198,3 +198,23 @@ class TranslatorConfig:
             raise UsageError(f"silence_share is {self.silence_share}: 0 to below 1.")
         if self.max_gain < 1.0:
             raise UsageError(f"max_gain is {self.max_gain}: at least 1.")
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """How much is measured, and with what."""
+
+    # Frames measured at most. More frames cost time and narrow the intervals.
+    max_frames: int = 100
+    # Neighbouring frames are measured in runs of this length, so that jitter can be seen.
+    run_frames: int = 25
+    # LPIPS sees images whose shorter side is larger than this shrunk to it, pixels.
+    lpips_short_side: int = 512
+    # Second LPIPS backbone on the large regions as well (the mouth always has it); slow on a CPU.
+    vgg_everywhere: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_frames < 1 or self.run_frames < 3:
+            raise UsageError("score needs max_frames of at least 1 and run_frames of at least 3.")
+        if self.lpips_short_side < 64:
+            raise UsageError(f"lpips_short_side is {self.lpips_short_side}: at least 64.")
