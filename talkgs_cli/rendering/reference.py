@@ -6,7 +6,7 @@ use float64). What this file computes is what every backend has to compute.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -88,7 +88,7 @@ def sh_basis(degree: int, directions: Tensor) -> Tensor:
 
 def sh_colors(degree: int, means: Tensor, coefficients: Tensor, viewmat: Tensor) -> Tensor:
     """[N, 3] colours seen from a camera, clamped at 0."""
-    centre = torch.linalg.inv(viewmat)[:3, 3]
+    centre = -torch.linalg.inv(viewmat[:3, :3]) @ viewmat[:3, 3]
     rays = means - centre
     squared = (rays**2).sum(-1, keepdim=True)
     directions = rays * torch.where(squared > 1e-24, squared, 1).rsqrt()
@@ -185,25 +185,34 @@ def render(request: Request) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Image [C, H, W, X], alpha [C, H, W, 1] and what `rasterize` tells of the projection."""
     if request.absgrad:
         raise UsageError("The reference backend can't do absgrad.")
-    images, alphas, screens = [], [], []
-    backgrounds = request.full_backgrounds()
-    for viewmat, K, background in zip(request.viewmats, request.Ks, backgrounds, strict=True):
-        screen = project_gaussians(request, viewmat, K)
-        channels = []
-        if request.draws_color and request.sh_degree is None:
-            channels.append(request.colors)
-        elif request.draws_color and request.sh_degree is not None:
-            channels.append(sh_colors(request.sh_degree, request.means, request.colors, viewmat))
-        if request.draws_depth:
-            channels.append(screen.depths[:, None])
-        image, alpha = blend_gaussians(
-            screen, torch.cat(channels, 1), background, request.width, request.height
-        )
-        images.append(image)
-        alphas.append(alpha)
-        screens.append(screen)
+    screens = [
+        project_gaussians(request, viewmat, K)
+        for viewmat, K in zip(request.viewmats, request.Ks, strict=True)
+    ]
     meta = {
         name: torch.stack([getattr(screen, name) for screen in screens])
         for name in ("means2d", "radii", "depths", "conics", "opacities")
     }
+    images, alphas = [], []
+    for camera, background in enumerate(request.full_backgrounds()):
+        # the stacked means2d has to lie between inputs and image to get a gradient
+        screen = replace(screens[camera], means2d=meta["means2d"][camera])
+        features = torch.cat(_features(request, camera, screen), 1)  # [N, X]
+        image, alpha = blend_gaussians(
+            screen, features, background, request.width, request.height
+        )
+        images.append(image)
+        alphas.append(alpha)
     return torch.stack(images), torch.stack(alphas), meta
+
+
+def _features(request: Request, camera: int, screen: Projected) -> list[Tensor]:
+    features = []
+    if request.draws_color and request.sh_degree is None:
+        features.append(request.colors)
+    elif request.draws_color and request.sh_degree is not None:
+        viewmat = request.viewmats[camera]
+        features.append(sh_colors(request.sh_degree, request.means, request.colors, viewmat))
+    if request.draws_depth:
+        features.append(screen.depths[:, None])
+    return features
