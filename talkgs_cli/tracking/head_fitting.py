@@ -1,0 +1,314 @@
+"""Fit a head model to the landmarks of a whole video: one identity, one camera, every frame's pose.
+
+First the identity, on keyframes; then all frames, in chunks; then the speaker's correctives from
+what is left over. It sees landmarks only, no pixels, and reads no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.transform import Rotation, Slerp
+from torch import Tensor
+
+from talkgs_cli.errors import BadInput
+from talkgs_cli.runtime import Progress
+from talkgs_cli.tracking.correctives import Spreading, learn_correctives
+from talkgs_cli.tracking.landmark_points import (
+    EYES,
+    INNER_LIP_LOWER,
+    INNER_LIP_UPPER,
+    IRISES,
+    LIPS_INNER,
+    LIPS_OUTER,
+    OUTER_EYE_LEFT,
+    OUTER_EYE_RIGHT,
+    OVAL,
+)
+from talkgs_cli.tracking.landmark_rig import LandmarkRig
+from talkgs_cli.tracking.pose_solver import FrameState, Observations, SequenceSolver, SolverWeights
+from talkgs_cli.types import HeadModel, HeadMotion, Tracking, project
+
+FOCAL_PER_SIDE = 2.5  # focal length, in units of the frame's longer side
+KEYFRAMES = 300
+IDENTITY_ROUNDS = 12
+FRAME_ROUNDS = 8
+POSE_SMOOTHING_S = 0.024  # 0.6 frames at 25 a second; more costs sharpness of the avatar
+JAW_OPEN_RAD = 0.43  # first guess of the jaw at ARKit's jawOpen = 1
+LIPS_WEIGHT, EYES_WEIGHT, OVAL_WEIGHT, IRIS_WEIGHT = 3.0, 1.5, 0.4, 0.7
+
+
+def fit_head(
+    head: HeadModel,
+    landmarks: NDArray[np.floating],
+    blendshapes: NDArray[np.floating],
+    blendshape_names: Sequence[str],
+    valid: NDArray[np.bool_],
+    image_size: tuple[int, int],
+    frame_rate: float,
+    progress: Progress,
+    *,
+    focal_per_side: float = FOCAL_PER_SIDE,
+    weights: SolverWeights | None = None,
+) -> Tracking:
+    """Fit the head to a tracked video.
+
+    Args:
+        head: The head model.
+        landmarks: [T, 478, 3] pixels, z towards the scene; anything where not valid.
+        blendshapes: [T, 52] scores of the landmarker.
+        blendshape_names: Their names.
+        valid: [T] frames that show one face.
+        image_size: (height, width) of the frames the landmarks are in.
+        frame_rate: Frames per second.
+        progress: Told about two stages.
+        focal_per_side: Focal length over the longer side of the frame.
+        weights: The energy; None for the tuned one.
+
+    Returns:
+        The tracking. Frames that are not valid are interpolated. The last corrective is the mean
+        residual, its coefficient is 1 in every frame.
+
+    Raises:
+        BadInput: fewer than two valid frames.
+    """
+    used = np.flatnonzero(valid)
+    if len(used) < 2:
+        raise BadInput(
+            f"A face is visible in only {len(used)} of {len(valid)} frames.",
+            hint="Use a clip in which one face is seen most of the time.",
+        )
+    weights = weights or SolverWeights()
+    intrinsics = default_intrinsics(image_size, focal_per_side)
+    rig = LandmarkRig(head)
+    points = torch.from_numpy(landmarks[used][:, rig.index.numpy(), :2]).float()
+    seen = Observations(
+        points, landmark_weights(rig.index), _eye_distance(landmarks[used]), intrinsics
+    )
+    state = _first_guess(
+        head, rig, landmarks[used], blendshapes[used], blendshape_names, intrinsics
+    )
+
+    keys = torch.from_numpy(np.unique(np.linspace(0, len(used) - 1, KEYFRAMES).astype(int)))
+    shape = torch.zeros(head.shape_count)
+    with progress.stage("identity", IDENTITY_ROUNDS) as advance:
+        solver = SequenceSolver(rig, seen.at(keys), weights)
+        shape, solved = solver.solve_identity(shape, state.at(keys), IDENTITY_ROUNDS)
+        advance(IDENTITY_ROUNDS)
+    settled_rig = rig.settle(shape)
+    _start_from(state, keys, solved)
+    with progress.stage("head pose", len(used) * FRAME_ROUNDS) as advance:
+        solver = SequenceSolver(settled_rig, seen, weights)
+        state = solver.solve_frames(torch.zeros(0), state, FRAME_ROUNDS, advance)
+
+    state = _smooth_pose(state, POSE_SMOOTHING_S * frame_rate)
+    correctives, basis, mouth_count = _correct(head.settle(shape), settled_rig, state, seen)
+    everywhere = _spread_over_time(state, correctives, used, len(valid))
+    return Tracking(
+        landmarks=_interpolated(landmarks, used, len(valid)),
+        blendshapes=_interpolated(blendshapes, used, len(valid)),
+        valid=torch.from_numpy(np.asarray(valid, dtype=bool)),
+        intrinsics=intrinsics,
+        shape=shape,
+        motion=everywhere,
+        corrective_basis=basis,
+        mouth_correctives=mouth_count,
+        head=head.name,
+    )
+
+
+def default_intrinsics(image_size: tuple[int, int], focal_per_side: float) -> Tensor:
+    """A pinhole camera that looks at the middle of the frame: [3, 3] pixels."""
+    height, width = image_size
+    focal = focal_per_side * max(height, width)
+    return torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+
+
+def landmark_weights(index: Tensor) -> Tensor:
+    """How much each landmark counts: lips and eyes more, the sliding face outline less: [L]."""
+    weights = torch.ones(478)
+    weights[list(OVAL)] = OVAL_WEIGHT
+    weights[list(EYES)] = EYES_WEIGHT
+    weights[list(IRISES)] = IRIS_WEIGHT
+    weights[list(LIPS_OUTER + LIPS_INNER)] = LIPS_WEIGHT
+    return weights[index]
+
+
+def _eye_distance(landmarks: NDArray[np.floating]) -> float:
+    across = landmarks[:, OUTER_EYE_LEFT, :2] - landmarks[:, OUTER_EYE_RIGHT, :2]
+    return float(np.linalg.norm(across, axis=1).mean())
+
+
+def _first_guess(
+    head: HeadModel,
+    rig: LandmarkRig,
+    landmarks: NDArray[np.floating],
+    blendshapes: NDArray[np.floating],
+    names: Sequence[str],
+    intrinsics: Tensor,
+) -> FrameState:
+    """Expression from the scores; pose from aligning the neutral head with the 3-D landmarks."""
+    count = len(landmarks)
+    scores = {name: torch.from_numpy(blendshapes[:, k]).float() for k, name in enumerate(names)}
+    expression = torch.zeros(count, head.expression_count)
+    for k, name in enumerate(head.blendshape_names):
+        if name in scores:
+            expression[:, k] = 0.5 * scores[name]
+    jaw = torch.zeros(count, 3)
+    if "jawOpen" in scores and "jawOpen" not in head.blendshape_names:
+        jaw[:, 0] = JAW_OPEN_RAD * scores["jawOpen"]
+
+    model = rig.points(torch.zeros(head.shape_count), expression[:1] * 0, jaw[:1] * 0)[0]
+    model_centre = model.mean(0)
+    target = torch.from_numpy(landmarks[:, rig.index.numpy()]).float()  # [N, L, 3]
+    centre = target.mean(dim=1, keepdim=True)
+    model_arms, target_arms = model - model_centre, target - centre
+    left, values, right = torch.linalg.svd(target_arms.transpose(1, 2) @ model_arms)
+    sign = torch.ones(count, 3)
+    sign[:, 2] = torch.linalg.det(left @ right).sign()
+    rotation = left @ torch.diag_embed(sign) @ right
+    pixels_per_metre = (values * sign).sum(1) / model_arms.square().sum()  # [N]
+    depth = intrinsics[0, 0] / pixels_per_metre
+    across = (centre[:, 0, :2] - intrinsics[:2, 2]) / pixels_per_metre[:, None]
+    translation = torch.cat([across, depth[:, None]], dim=1) - rotation @ model_centre
+    return FrameState(expression, jaw, rotation, translation)
+
+
+def _start_from(state: FrameState, keys: Tensor, solved: FrameState) -> None:
+    """Start every frame from the expression and jaw of the keyframes around it, in place.
+
+    Distance and size were settled together with the identity, so the depth moves along.
+    """
+    frames = np.arange(len(state.jaw))
+    at = keys.numpy()
+
+    def between(values: Tensor) -> Tensor:
+        flat = values.flatten(1).numpy()
+        columns = [np.interp(frames, at, column) for column in flat.T]
+        return torch.from_numpy(np.stack(columns, axis=1)).float().view(len(frames), -1)
+
+    state.expression = between(solved.expression)
+    state.jaw = between(solved.jaw)
+    ratio = solved.translation[:, 2] / state.translation[keys, 2]
+    state.translation = state.translation * between(ratio[:, None])
+    state.rotation[keys], state.translation[keys] = solved.rotation, solved.translation
+
+
+def _smooth_pose(state: FrameState, sigma_frames: float) -> FrameState:
+    """Filter rotation and translation over time, lightly."""
+    turns = Rotation.from_matrix(state.rotation.numpy()).as_quat()  # [N, 4]
+    flips = np.sign((turns[1:] * turns[:-1]).sum(1))
+    turns[1:] *= np.cumprod(np.where(flips == 0, 1, flips))[:, None]
+    turns = gaussian_filter1d(turns, sigma_frames, axis=0, mode="nearest")
+    rotation = Rotation.from_quat(turns).as_matrix()
+    translation = gaussian_filter1d(
+        state.translation.double().numpy(), sigma_frames, axis=0, mode="nearest"
+    )
+    return FrameState(
+        state.expression,
+        state.jaw,
+        torch.from_numpy(rotation).float(),
+        torch.from_numpy(translation).float(),
+    )
+
+
+def _correct(
+    settled: HeadModel, rig: LandmarkRig, state: FrameState, seen: Observations
+) -> tuple[Tensor, Tensor, int]:
+    """Learn correctives from what the fit leaves over: coefficients [N, C], basis, mouth count."""
+    position = {int(mark): place for place, mark in enumerate(rig.index)}
+    usable = torch.tensor([int(mark) not in IRISES for mark in rig.index])
+    spreading = Spreading(
+        settled,
+        (position[OUTER_EYE_RIGHT], position[OUTER_EYE_LEFT]),
+        (position[INNER_LIP_UPPER], position[INNER_LIP_LOWER]),
+        usable,
+    )
+    points = rig.points(torch.zeros(0), state.expression, state.jaw)
+    missing = seen.points - project(points, state.world_to_camera(), seen.intrinsics)  # pixels
+    depth = (points @ state.rotation.transpose(1, 2))[..., 2:] + state.translation[:, None, 2:]
+    camera = torch.cat([missing * depth / seen.intrinsics[0, 0], torch.zeros_like(depth)], dim=-1)
+    residual = (camera @ state.rotation)[:, usable]  # R^T applied to rows: head frame
+    all_frames = torch.ones(len(residual), dtype=torch.bool)
+    learnt = learn_correctives(residual, all_frames, spreading)
+    return learnt.coefficients, learnt.basis, learnt.mouth_count
+
+
+def _spread_over_time(
+    state: FrameState, correctives: Tensor, used: NDArray[np.integer], count: int
+) -> HeadMotion:
+    """Fill the frames without a face by interpolation."""
+    turns = Rotation.from_matrix(state.rotation.double().numpy())
+    wanted = np.clip(np.arange(count), used[0], used[-1])
+    world_to_camera = torch.eye(4).repeat(count, 1, 1)
+    world_to_camera[:, :3, :3] = torch.from_numpy(Slerp(used, turns)(wanted).as_matrix()).float()
+
+    def filled(values: Tensor) -> Tensor:
+        columns = [np.interp(np.arange(count), used, column) for column in values.numpy().T]
+        return torch.from_numpy(np.stack(columns, axis=1)).float()
+
+    world_to_camera[:, :3, 3] = filled(state.translation)
+    return HeadMotion(
+        filled(state.expression), filled(state.jaw), filled(correctives), world_to_camera
+    )
+
+
+def _interpolated(values: NDArray[np.floating], used: NDArray[np.integer], count: int) -> Tensor:
+    """Linear interpolation of [T, ...] values over the frames not used."""
+    if len(used) == count:
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    flat = values[used].reshape(len(used), -1)
+    frames = np.arange(count)
+    columns = [np.interp(frames, used, column) for column in flat.T]
+    whole = np.stack(columns, axis=1).reshape(count, *values.shape[1:])
+    return torch.from_numpy(whole.astype(np.float32))
+
+
+def projected_landmarks(head: HeadModel, tracking: Tracking, chunk: int = 256) -> Tensor:
+    """Where the fitted head's landmarks fall: [T, L, 2] pixels, in `head.landmark_index` order."""
+    corners, place = torch.unique(head.landmark_vertices, return_inverse=True)
+    part_head = head.settle(tracking.shape).only(corners)
+    basis = tracking.corrective_basis[:, corners]
+    none = torch.zeros(0)
+    parts = []
+    for start in range(0, len(tracking), chunk):
+        motion = tracking.motion.at(slice(start, start + chunk))
+        posed = part_head.vertices(none, motion.expression, motion.jaw)
+        posed = posed + torch.einsum("bc,cvd->bvd", motion.corrective, basis)
+        points = (posed[:, place] * head.landmark_weights[..., None]).sum(dim=2)
+        parts.append(project(points, motion.world_to_camera, tracking.intrinsics))
+    return torch.cat(parts)
+
+
+def reprojection_error(head: HeadModel, tracking: Tracking) -> dict[str, float]:
+    """How well the fitted head meets the tracked landmarks, over the valid frames.
+
+    Returns:
+        mean, p95, lips: distances in % of the inter-ocular distance (outer eye corners);
+        jitter_px, raw_jitter_px: mean length of the second difference over time of the head's
+        landmarks and of the tracker's own.
+    """
+    index = head.landmark_index
+    ours = projected_landmarks(head, tracking)
+    theirs = tracking.landmarks[:, index, :2]
+    valid = tracking.valid
+    unit = 100.0 / _eye_distance(tracking.landmarks[valid].numpy())
+    error = (ours - theirs)[valid].norm(dim=-1) * unit  # [N, L]
+    lips = torch.isin(index, torch.tensor(LIPS_OUTER + LIPS_INNER))
+    steady = valid[2:] & valid[1:-1] & valid[:-2]
+
+    def jitter(points: Tensor) -> float:
+        bend = (points[2:] - 2 * points[1:-1] + points[:-2]).norm(dim=-1)
+        return float(bend[steady].mean()) if steady.any() else 0.0
+
+    return {
+        "mean": float(error.mean()),
+        "p95": float(np.percentile(error.numpy(), 95)),
+        "lips": float(error[:, lips].mean()),
+        "jitter_px": jitter(ours),
+        "raw_jitter_px": jitter(theirs),
+    }
