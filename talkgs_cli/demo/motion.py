@@ -19,7 +19,7 @@ from talkgs_cli.types import HeadModel, HeadMotion
 if TYPE_CHECKING:
     from talkgs_cli.demo.articulation import Articulation
 
-JAW_OPEN_RAD = 0.22  # widest opening in speech
+JAW_OPEN_RAD = 0.18  # widest opening in speech
 PIVOT = (0.0, -0.08, -0.06)  # metres, head frame: where head and neck meet
 ROTATION_RAD = (0.035, 0.055, 0.025)  # amplitudes of nod, turn, tilt
 SHIFT_M = (0.003, 0.002, 0.003)

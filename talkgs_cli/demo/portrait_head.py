@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 FOCAL_SIDES = 5.0  # focal length in picture sides: a portrait lens
 STEPS = 300
+# Metres, head frame: brings the head's teeth to where the photograph shows them.
+TEETH_SHIFT_M = {
+    "upper_teeth": (0.0, -0.0042, 0.001),
+    "lower_teeth": (0.0, -0.0030, -0.001),
+    "tongue": (0.0, -0.0030, -0.001),
+}
 RIGID = ("upper_teeth", "lower_teeth", "tongue", "mouth_interior", "eyes")
 
 
@@ -89,7 +95,7 @@ def fit_portrait(head: HeadModel, portrait: Portrait) -> PortraitHead:
             optimizer = torch.optim.Adam(parts)
         distance = (projected() - target).norm(dim=1) / 0.01
         loss = (weight * distance).mean() + 0.02 * shape.square().mean() * len(shape) ** 0.5
-        loss = loss + 0.1 * (expression - start).square().mean() + 2 * jaw[0, 1:].square().sum()
+        loss = loss + 0.05 * (expression - start).square().sum() + 2 * jaw[0, 1:].square().sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -163,7 +169,11 @@ def _correction(
     shift = shift * _softness(head)[:, None]
     depth = (vertices[0] @ camera[0, :3, :3].T + camera[0, :3, 3])[:, 2:]
     in_camera = torch.cat([shift * depth / FOCAL_SIDES, torch.zeros_like(depth)], dim=1)
-    return in_camera @ camera[0, :3, :3]
+    correction = in_camera @ camera[0, :3, :3]
+    for name, offset in TEETH_SHIFT_M.items():
+        corners = head.faces[head.face_regions == REGIONS.index(name)].flatten()
+        correction[corners] = torch.tensor(offset)
+    return correction
 
 
 def _softness(head: HeadModel) -> Tensor:

@@ -15,7 +15,7 @@ from scipy.interpolate import RBFInterpolator
 
 from talkgs_cli.demo.portrait_head import landmarks_of
 from talkgs_cli.rendering.mesh import interpolate, rasterize_mesh
-from talkgs_cli.tracking.landmarks import OVAL
+from talkgs_cli.tracking.landmarks import LIPS_INNER, OVAL
 from talkgs_cli.types import REGIONS, project
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ GRID = 58  # nodes a side of the picture's warp
 HAIR_RINGS = (1.2, 1.45)  # hair that moves with the head, in radii of the face
 CAVITY = np.array([52, 18, 18], np.float32)  # RGB
 TONGUE = np.array([150, 78, 78], np.float32)
+SEAM = np.array([0.62, 0.8, 0.8], np.float32)  # share of light lost where closed lips meet
+SEAM_GAP = 0.004  # picture sides
+LIP_POINTS = 11
+LOWER_LIP, UPPER_LIP = LIPS_INNER[:LIP_POINTS], (LIPS_INNER[0], *LIPS_INNER[:9:-1])
+WARMTH = np.array([0.75, 1.0, 1.05], np.float32)  # red light goes farther into a mouth
 DRAWN = ("skin", "lips", "mouth_interior", "upper_teeth", "lower_teeth", "tongue", "eyes")
 
 Array = NDArray[np.float32]
@@ -52,6 +57,8 @@ class PortraitRenderer:
         drawn &= self._near_face(fitted.head.faces.numpy())
         self._faces = fitted.head.faces.numpy()[drawn]
         self._regions = regions[drawn]
+        index = fitted.head.landmark_index.tolist()
+        self._inner_lips = [index.index(point) for point in UPPER_LIP + LOWER_LIP]
         self._warp = _Warp(fitted)
 
     def _near_face(self, faces: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -86,6 +93,7 @@ class PortraitRenderer:
         looked_up = interpolate(values, self._faces, triangle, barycentric)  # [H, W, 3]
         face, alpha = self._shade(triangle, looked_up[..., :2], looked_up[..., 2], gaze)
         picture = background + alpha[..., None] * (face - background)
+        picture = self._seam(picture, vertices, world_to_camera)
         small = cv2.resize(picture, (self._size, self._size), interpolation=cv2.INTER_AREA)
         return np.clip(small + 0.5, 0, 255).astype(np.uint8)
 
@@ -112,17 +120,36 @@ class PortraitRenderer:
         face[is_["tongue"]] = TONGUE
         for name in ("upper_teeth", "lower_teeth"):
             face[is_[name]] = teeth[is_[name]]
-        face = np.where(inside[..., None], face * self._light(inside, depth)[..., None], face)
+        light = self._light(inside, depth)[..., None]
+        light = np.where(is_["upper_teeth"][..., None], 0.35 + 0.65 * light, light)
+        face = np.where(inside[..., None], face * light**WARMTH, face)
         alpha = self._lookup(self._portrait.face_alpha, at)
         alpha = np.where(inside | is_["eyes"], 1.0, alpha) * (triangle >= 0)
         return face, alpha.astype(np.float32)
+
+    def _seam(self, picture: Array, vertices: Tensor, world_to_camera: Tensor) -> Array:
+        """Darken the line where closed lips meet; it fades as they part."""
+        points = landmarks_of(self._fitted.head, vertices[None])[:, self._inner_lips]
+        flat = project(points, world_to_camera[None], self._fitted.intrinsics)[0].numpy()
+        upper, lower = flat[:LIP_POINTS], flat[LIP_POINTS:]
+        gap = np.linalg.norm(upper - lower, axis=1)
+        line = (upper + lower) / 2 * len(picture)
+        strength = np.clip(1.5 - gap / SEAM_GAP, 0, 1)
+        mask = np.zeros(picture.shape[:2], np.float32)
+        thickness = max(round(0.004 * len(picture)), 1)
+        for index in range(LIP_POINTS - 1):
+            ends = np.round((line[index : index + 2] - 0.5) * 16).astype(np.int32)
+            shade = float(strength[index : index + 2].mean())
+            cv2.line(mask, ends[0], ends[1], shade, thickness, cv2.LINE_AA, 4)
+        mask = cv2.GaussianBlur(mask, (0, 0), 0.0035 * len(picture))
+        return picture * (1 - mask[..., None] * SEAM)
 
     def _light(self, inside: NDArray[np.bool_], depth: Array) -> Array:
         """[H, W] light that reaches the mouth: little through a narrow gap and far back."""
         reach = 0.02 * inside.shape[0]
         open_ = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), reach)
         front = depth[inside].max() if inside.any() else 0.0
-        return np.clip(0.3 + 0.9 * open_, 0, 1) * np.clip(1 - (front - depth) / 0.045, 0.25, 1)
+        return np.clip(0.45 + 0.8 * open_, 0, 1) * np.clip(1 - (front - depth) / 0.045, 0.25, 1)
 
 
 class _Warp:
