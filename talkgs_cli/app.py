@@ -319,10 +319,7 @@ def assets(
     from talkgs_cli import assets as table
 
     if pull:
-        with console.make_progress().stage("Fetching assets", len(table.ASSETS)) as advance:
-            for name in table.ASSETS:
-                table.fetch(name)
-                advance(1)
+        table.pull(table.ASSETS, console.make_progress(), check_hashes=True)
     answer = table.listing()
     if as_json:
         console.print_json(answer)

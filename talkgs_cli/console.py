@@ -176,14 +176,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout; the first column is text, the others are figures."""
+def print_table(title: str, header: list[str], rows: list[list[str]], texts: int = 1) -> None:
+    """A table on stdout; the first `texts` columns are text, the others figures."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(name, justify="left" if index < texts else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 120
@@ -226,7 +226,7 @@ def print_score(answer: dict[str, Any]) -> None:
         for region, values in regions.items()
     ]
     title = f"{answer.get('protocol', '')}, {answer.get('frames', '?')} frames"
-    print_table(title, ["row", "region", "true pixels", *metrics], table)
+    print_table(title, ["row", "region", "true pixels", *metrics], table, texts=2)
     behaviour = answer.get("behaviour") or {}
     if behaviour:
         print_result("")
@@ -267,11 +267,11 @@ def print_assets(answer: dict[str, Any]) -> None:
             asset["licence"],
             f"{asset['size'] / 1e6:.1f} MB",
             asset["state"],
-            asset["source"],
+            asset["sources"][0],
         ]
         for asset in answer["assets"]
     ]
-    print_table("", ["asset", "licence", "size", "state", "source"], rows)
+    print_table("", ["asset", "licence", "size", "state", "source"], rows, texts=5)
     print_error(f"Cache: {answer['cache']}")
 
 
