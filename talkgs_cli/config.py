@@ -41,12 +41,16 @@ class PrepareConfig:
     crop_size: int = 512
     # Frame rates above this are halved until they are not (60 -> 30, 50 -> 25).
     max_frame_rate: int = 30
+    # Videos whose shorter side is longer than this are shrunk to it, pixels.
+    max_short_side: int = 1080
     # What the user said about the person's consent.
     consent: str = "not stated"
 
     def __post_init__(self) -> None:
         if not 128 <= self.crop_size <= 1024 or self.crop_size % 16:
             raise UsageError(f"crop_size is {self.crop_size}: use a multiple of 16, 128 to 1024.")
+        if self.max_frame_rate < 10 or self.max_short_side < 128:
+            raise UsageError("prepare needs at least 10 frames a second and 128 pixels.")
         if self.consent not in ("stated", "not stated"):
             raise UsageError(f"consent is {self.consent!r}: 'stated' or 'not stated'.")
 

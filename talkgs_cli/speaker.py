@@ -17,7 +17,7 @@ speaker/
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -35,6 +35,19 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 HELD_OUT = Fraction(1, 11)
+
+
+@dataclass(frozen=True)
+class AudioFeatures:
+    """Speech features of a clip.
+
+    Attributes:
+        values: [T50, D] float32, 50 a second.
+        encoder: Name of the encoder that made them.
+    """
+
+    values: NDArray[np.float32]
+    encoder: str
 
 
 class SpeakerFolder:
@@ -248,6 +261,31 @@ class SpeakerFolder:
             mouth_correctives=int(meta["mouth_correctives"]),
             head=meta["head"],
         )
+
+    def save_audio_features(self, features: NDArray[np.float32], encoder: str) -> None:
+        """Write media/audio_features.safetensors.
+
+        Args:
+            features: [T50, D] of the whole clip's sound, 50 a second.
+            encoder: Name of the encoder that made them.
+        """
+        from safetensors.numpy import save_file
+
+        with atomic_path(self.audio_features) as partial:
+            save_file({"features": features}, partial, {"encoder": encoder})
+
+    def load_audio_features(self) -> AudioFeatures:
+        """Read media/audio_features.safetensors.
+
+        Raises:
+            BadInput: the speaker came without sound.
+        """
+        from safetensors import safe_open
+
+        if not self.audio_features.is_file():
+            raise BadInput(f"{self.path} has no sound.", hint="Prepare a video that has sound.")
+        with safe_open(self.audio_features, framework="np") as file:
+            return AudioFeatures(file.get_tensor("features"), file.metadata()["encoder"])
 
     def save_splits(self) -> None:
         """Hold out the last 1/11 of the frames as one block, as the field does."""
