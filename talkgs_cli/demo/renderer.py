@@ -56,6 +56,7 @@ class PortraitRenderer:
         drawn = np.isin(regions, [REGIONS.index(name) for name in DRAWN])
         drawn &= self._near_face(fitted.head.faces.numpy())
         self._faces = fitted.head.faces.numpy()[drawn]
+        self._vertices = np.unique(self._faces)
         self._regions = regions[drawn]
         index = fitted.head.landmark_index.tolist()
         self._inner_lips = [index.index(point) for point in UPPER_LIP + LOWER_LIP]
@@ -83,17 +84,23 @@ class PortraitRenderer:
             [size, size, 3] RGB.
         """
         fine = self._size * SUPERSAMPLING
-        background = self._lookup(self._portrait.image, self._warp(vertices, world_to_camera, fine))
+        picture = self._lookup(self._portrait.image, self._warp(vertices, world_to_camera, fine))
         camera = world_to_camera.numpy()
         depth = vertices.numpy() @ camera[2, :3] + camera[2, 3]
         flat = project(vertices[None], world_to_camera[None], self._fitted.intrinsics)[0].numpy()
         points = np.concatenate([flat * fine, depth[:, None]], axis=1)
-        triangle, barycentric = rasterize_mesh(points, self._faces, (fine, fine))
+        drawn = points[self._vertices, :2]
+        left, top = np.clip(np.floor(drawn.min(0)).astype(int) - 2, 0, fine)
+        right, bottom = np.clip(np.ceil(drawn.max(0)).astype(int) + 2, 0, fine)
+        window = picture[top:bottom, left:right]  # a view: only the face's part is drawn
+        points[:, :2] -= (left, top)
+        triangle, barycentric = rasterize_mesh(points, self._faces, window.shape[:2])
         values = np.concatenate([self._fitted.texture, vertices.numpy()[:, 2:]], axis=1)
         looked_up = interpolate(values, self._faces, triangle, barycentric)  # [H, W, 3]
-        face, alpha = self._shade(triangle, looked_up[..., :2], looked_up[..., 2], gaze)
-        picture = background + alpha[..., None] * (face - background)
-        picture = self._seam(picture, vertices, world_to_camera)
+        at, near = looked_up[..., :2], looked_up[..., 2]
+        face, alpha = self._shade(triangle, at, near, gaze, 0.02 * fine)
+        window += alpha[..., None] * (face - window)
+        window *= self._seam(window.shape[:2], vertices, world_to_camera, fine, (left, top))
         small = cv2.resize(picture, (self._size, self._size), interpolation=cv2.INTER_AREA)
         return np.clip(small + 0.5, 0, 255).astype(np.uint8)
 
@@ -107,7 +114,7 @@ class PortraitRenderer:
         return np.asarray(sampled, np.float32)
 
     def _shade(
-        self, triangle: NDArray[np.int32], at: Array, depth: Array, gaze: Array
+        self, triangle: NDArray[np.int32], at: Array, depth: Array, gaze: Array, reach: float
     ) -> tuple[Array, Array]:
         """The face layer and its alpha: [H, W, 3], [H, W]."""
         region = np.where(triangle >= 0, self._regions[triangle], -1)
@@ -120,33 +127,37 @@ class PortraitRenderer:
         face[is_["tongue"]] = TONGUE
         for name in ("upper_teeth", "lower_teeth"):
             face[is_[name]] = teeth[is_[name]]
-        light = self._light(inside, depth)[..., None]
+        light = self._light(inside, depth, reach)[..., None]
         light = np.where(is_["upper_teeth"][..., None], 0.35 + 0.65 * light, light)
         face = np.where(inside[..., None], face * light**WARMTH, face)
         alpha = self._lookup(self._portrait.face_alpha, at)
         alpha = np.where(inside | is_["eyes"], 1.0, alpha) * (triangle >= 0)
         return face, alpha.astype(np.float32)
 
-    def _seam(self, picture: Array, vertices: Tensor, world_to_camera: Tensor) -> Array:
-        """Darken the line where closed lips meet; it fades as they part."""
+    def _seam(
+        self,
+        window: tuple[int, ...],
+        vertices: Tensor,
+        world_to_camera: Tensor,
+        fine: int,
+        corner: tuple[int, int],
+    ) -> Array:
+        """[H, W, 3] light left at the line where closed lips meet; 1 where they are apart."""
         points = landmarks_of(self._fitted.head, vertices[None])[:, self._inner_lips]
         flat = project(points, world_to_camera[None], self._fitted.intrinsics)[0].numpy()
         upper, lower = flat[:LIP_POINTS], flat[LIP_POINTS:]
-        gap = np.linalg.norm(upper - lower, axis=1)
-        line = (upper + lower) / 2 * len(picture)
-        strength = np.clip(1.5 - gap / SEAM_GAP, 0, 1)
-        mask = np.zeros(picture.shape[:2], np.float32)
-        thickness = max(round(0.004 * len(picture)), 1)
+        strength = np.clip(1.5 - np.linalg.norm(upper - lower, axis=1) / SEAM_GAP, 0, 1)
+        line = np.round(((upper + lower) / 2 * fine - corner - 0.5) * 16).astype(np.int32)
+        mask = np.zeros(window, np.float32)
+        thickness = max(round(0.004 * fine), 1)
         for index in range(LIP_POINTS - 1):
-            ends = np.round((line[index : index + 2] - 0.5) * 16).astype(np.int32)
             shade = float(strength[index : index + 2].mean())
-            cv2.line(mask, ends[0], ends[1], shade, thickness, cv2.LINE_AA, 4)
-        mask = cv2.GaussianBlur(mask, (0, 0), 0.0035 * len(picture))
-        return picture * (1 - mask[..., None] * SEAM)
+            cv2.line(mask, line[index], line[index + 1], shade, thickness, cv2.LINE_AA, 4)
+        mask = cv2.GaussianBlur(mask, (0, 0), 0.0035 * fine)
+        return 1 - mask[..., None] * SEAM
 
-    def _light(self, inside: NDArray[np.bool_], depth: Array) -> Array:
+    def _light(self, inside: NDArray[np.bool_], depth: Array, reach: float) -> Array:
         """[H, W] light that reaches the mouth: little through a narrow gap and far back."""
-        reach = 0.02 * inside.shape[0]
         open_ = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), reach)
         front = depth[inside].max() if inside.any() else 0.0
         return np.clip(0.45 + 0.8 * open_, 0, 1) * np.clip(1 - (front - depth) / 0.045, 0.25, 1)
