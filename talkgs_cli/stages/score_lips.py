@@ -1,0 +1,131 @@
+"""Finds the face in real and generated frames for `score`, and says how the lips behaved.
+
+One detector, the same for both sides; its own noise is measured on mirrored real frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkgs_cli.metrics import lips
+from talkgs_cli.metrics.landmarks import STEADY, jitter, lip_points, mirrored_lip_points
+from talkgs_cli.tracking.landmarks import FaceLandmarker
+
+DETECTOR = "MediaPipe face landmarker (478 points)"
+BEHAVIOUR = (
+    "opening_r",
+    "opening_spread",
+    "closure_recall",
+    "closure_precision",
+    "silence_open_share",
+    "over_open_share",
+    "jitter_ratio",
+)
+MIN_FRAMES = 10  # fewer say nothing about behaviour
+
+Frame = NDArray[np.uint8]
+Landmarks = NDArray[np.float32]
+
+
+class Faces:
+    """The faces seen in each row's frames, in order.
+
+    Args:
+        task_file: The landmarker's file.
+    """
+
+    def __init__(self, task_file: Path) -> None:
+        self._task_file = task_file
+        self._landmarkers: dict[str, FaceLandmarker] = {}
+        self.seen: dict[str, list[Landmarks | None]] = {}
+
+    def start_run(self) -> None:
+        """The next frames do not follow the last ones."""
+        for landmarker in self._landmarkers.values():
+            landmarker.reset()
+
+    def see(self, row: str, frame: Frame) -> Landmarks | None:
+        """Find the face in the next frame of a row: [478, 3] pixels, kept in `seen`."""
+        if row not in self._landmarkers:
+            self._landmarkers[row] = FaceLandmarker(self._task_file)
+            self.seen[row] = []
+        found = self._landmarkers[row].track(frame)
+        self.seen[row].append(None if found is None else found.landmarks)
+        return self.seen[row][-1]
+
+    def see_mirrored(self, frame: Frame) -> NDArray[np.floating] | None:
+        """[20, 2] lip points as found in the mirrored frame: a second, independent look."""
+        found = self.see("mirrored", np.ascontiguousarray(frame[:, ::-1]))
+        return None if found is None else mirrored_lip_points(found, frame.shape[1])
+
+
+def lips_of(landmarks: Landmarks | None) -> NDArray[np.floating] | None:
+    """[20, 2] lip points, or None where there is no face."""
+    return None if landmarks is None else lip_points(landmarks)
+
+
+def no_behaviour() -> dict[str, float | None]:
+    """The keys with nothing to say."""
+    return dict.fromkeys(BEHAVIOUR)
+
+
+def behaviour(
+    generated: Sequence[Landmarks | None],
+    real: Sequence[Landmarks | None],
+    runs: Sequence[range],
+    own_openings: NDArray[np.floating],
+    silent: NDArray[np.bool_] | None,
+) -> dict[str, float | None]:
+    """How the generated lips behave beside the real ones.
+
+    Args:
+        generated: Faces of the generated frames, all runs in a row.
+        real: Faces of the real frames.
+        runs: Which of them are neighbours, as frame numbers.
+        own_openings: [K] openings of the speaker that set what is closed and what is too wide.
+        silent: [T] which frames are silent; None without sound.
+
+    Returns:
+        One number for each of `BEHAVIOUR`, None where it can't be said.
+    """
+    result = no_behaviour()
+    both = [
+        k
+        for k, pair in enumerate(zip(generated, real, strict=True))
+        if all(p is not None for p in pair)
+    ]
+    if len(both) < MIN_FRAMES or len(own_openings) < MIN_FRAMES:
+        return result
+    made = lips.opening(np.stack([generated[k] for k in both]))  # type: ignore[misc]
+    true = lips.opening(np.stack([real[k] for k in both]))  # type: ignore[misc]
+    threshold = lips.closed_threshold(own_openings)
+    found = {
+        "opening_r": lips.opening_r(made, true),
+        "opening_spread": lips.opening_spread(made, true),
+        "closure_recall": lips.closure_recall(made, true, threshold),
+        "closure_precision": lips.closure_precision(made, true, threshold),
+        "over_open_share": lips.over_open_share(made, lips.over_open_limit(own_openings)),
+    }
+    if silent is not None:
+        found["silence_open_share"] = lips.silence_open_share(made, silent[both], threshold)
+    shake, true_shake = (_jitter_of(faces, runs) for faces in (generated, real))
+    if shake is not None and true_shake:
+        found["jitter_ratio"] = shake / true_shake
+    return result | {k: None if v is None else round(v, 4) for k, v in found.items()}
+
+
+def _jitter_of(faces: Sequence[Landmarks | None], runs: Sequence[range]) -> float | None:
+    """Jitter of the steady points inside unbroken runs, px."""
+    found, weights, first = [], [], 0
+    for run in runs:
+        part = faces[first : first + len(run)]
+        first += len(run)
+        if len(part) >= 3 and all(face is not None for face in part):
+            points = np.stack(part)[:, STEADY, :2]  # type: ignore[arg-type]
+            found.append(jitter(points))
+            weights.append(len(part) - 2)
+    return float(np.average(found, weights=weights)) if found else None  # type: ignore[arg-type]
