@@ -175,14 +175,20 @@ class TranslatorConfig:
     # Seed of the network's start and of the order of training windows.
     seed: int = 0
     # Sound either side of a frame that the linear part sees, seconds.
-    context_s: float = 0.16
+    context_s: float = 0.12
+    # Principal components of the audio features that the model sees; few, because a clip is short.
+    components: int = 128
+    # Channels and dropout of the networks.
+    width: int = 96
+    dropout: float = 0.4
     # Optimiser steps of each network.
     iterations: int = 300
     # Networks whose mean is taken.
     networks: int = 2
     # Share of the linear part in the mean of linear part and networks.
     linear_share: float = 0.5
-    # Loss weights, as the paper names them: lip points, parameters, lip-point differences.
+    # Loss weights as in the paper: lip points, parameters, their differences in time. Only their
+    # ratios matter: each loss is in units of what the speaker does (see docs/translator.md).
     vertex_weight: float = 1000.0
     parameter_weight: float = 10.0
     smoothness_weight: float = 1000.0
