@@ -68,7 +68,7 @@ def move(
     jaw = torch.zeros(count, 3)
     jaw[:, 0] = torch.from_numpy((articulation.opening * JAW_OPEN_RAD).astype(np.float32))
     turn = _wander(times, rng, ROTATION_RAD)
-    turn[:, 0] += 0.02 * _emphasis(articulation)
+    turn[:, 0] += 0.015 * _emphasis(articulation)
     poses = _poses(world_to_camera, turn, _wander(times, rng, SHIFT_M))
     return DemoMotion(
         HeadMotion(expression.clamp(low, high), jaw, torch.zeros(count, 0), poses),
