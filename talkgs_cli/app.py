@@ -162,7 +162,6 @@ def fit(
     An interrupted fit continues where it was stopped.
     """
     from talkgs_cli.config import FIT_PRESETS
-    from talkgs_cli.stages.fit import fit as run
 
     if preset not in FIT_PRESETS:
         raise UsageError(
@@ -173,6 +172,8 @@ def fit(
     config = replace(
         FIT_PRESETS[preset], **{name: value for name, value in chosen.items() if value is not None}
     )
+    from talkgs_cli.stages.fit import fit as run
+
     answer = run(folder, config, console.make_progress(), force=force)
     _finish(
         answer,
@@ -205,11 +206,13 @@ def speak(
     The video is marked as synthetic in its metadata.
     """
     from talkgs_cli.config import SpeakConfig
-    from talkgs_cli.stages.speak import speak as run
 
     if audio is None:
         raise UsageError("speak needs a sound to say.", hint="Add: --audio FILE")
     folder = SpeakerFolder.find(speaker)
+
+    from talkgs_cli.stages.speak import speak as run
+
     answer = run(folder, audio, out, SpeakConfig(), console.make_progress(), force=force)
     _finish(
         answer,
