@@ -6,7 +6,7 @@ from 720 lines on, else BT.601, as players do), and to tagged BT.709 when writin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -185,6 +185,7 @@ def transcode(
     frame_rate: Fraction,
     crf: int = 12,
     preset: str = "veryfast",
+    advance: Callable[[int], None] = lambda frames: None,
 ) -> None:
     """Write a video again at a constant rate with its sound, both starting at zero.
 
@@ -195,6 +196,11 @@ def transcode(
         frame_rate: Constant rate.
         crf: x264 quality; 12 can't be told from the source by eye.
         preset: x264 speed.
+        advance: Told how many more frames are written.
+
+    Raises:
+        BadInput: the source is damaged from its first frame.
+        MachineLacks: the target can't be written.
     """
     stream = probe_stream(source)
     read = ffmpeg.input(file_url(source), protocol_whitelist=LOCAL_FILES_ONLY)
@@ -209,11 +215,21 @@ def transcode(
             **_encoder(crf, preset, frame_rate),
             acodec="aac",
             audio_bitrate=AUDIO_BITRATE,
-        )
+        ).global_args("-progress", "pipe:1", "-nostats")
         with running(output) as process:
-            process.pipe.read()
+            written = 0
+            for line in process.pipe:
+                if line.startswith(b"frame="):
+                    count = int(line[len(b"frame=") :])
+                    advance(count - written)
+                    written = count
             if process.finish() != 0:
                 raise failure(target, process.said())
+            if written == 0:
+                raise BadInput(
+                    f"{source} has no picture that can be decoded: {last_line(process.said())}.",
+                    hint="Try to play it, or convert it with another program.",
+                )
 
 
 class VideoWriter(AbstractContextManager["VideoWriter"]):
