@@ -231,8 +231,8 @@ class Avatar:
         colour, mask = _straight(rgb, alpha), self.blend_mask(alpha)
         if crop.side != crop.size:
             side = (crop.side, crop.side)
-            colour = cv2.resize(colour, side, interpolation=cv2.INTER_CUBIC)
-            mask = cv2.resize(mask, side, interpolation=cv2.INTER_LINEAR)
+            colour = np.asarray(cv2.resize(colour, side, interpolation=cv2.INTER_CUBIC), np.float32)
+            mask = np.asarray(cv2.resize(mask, side, interpolation=cv2.INTER_LINEAR), np.float32)
         height, width = frame.shape[:2]
         # The crop may reach over the frame's edge.
         y0, y1 = max(crop.top, 0), min(crop.top + crop.side, height)
@@ -251,8 +251,8 @@ class Avatar:
         solid = (alpha > 0.7).astype(np.uint8)
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (shrink, shrink))
         # Closing first: a pinhole in the middle of the face must not become a feathered hole.
-        solid = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, kernel)
-        inner = cv2.erode(solid, kernel).astype(np.float32)
+        closed = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, kernel)
+        inner = cv2.erode(closed, kernel).astype(np.float32)
         return np.minimum(cv2.GaussianBlur(inner, (0, 0), feather), np.clip(alpha * 1.4, 0, 1))
 
 

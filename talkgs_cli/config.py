@@ -125,14 +125,10 @@ class SpeakConfig:
 
     # Constant rate factor of the H.264 output; lower is better and larger.
     crf: int = 16
-    # Multiplies the mouth's departure from rest.
-    mouth_gain: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.crf <= 40:
             raise UsageError(f"crf is {self.crf}: 0 to 40.")
-        if not 0.0 <= self.mouth_gain <= 3.0:
-            raise UsageError(f"mouth_gain is {self.mouth_gain}: 0 to 3.")
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,8 @@ def speak(
         BadInput: the speaker is not fitted or has no lip model, or the audio can't be used.
     """
     from talkgs_cli.avatar import Avatar
-    from talkgs_cli.media.audio import read_audio
+    from talkgs_cli.media.audio import SAMPLE_RATE_HZ, read_audio
     from talkgs_cli.media.video import VideoWriter
-    from talkgs_cli.networks.audio_encoder import SAMPLE_RATE_HZ
 
     started = time.monotonic()
     speaker.require_fit()
@@ -66,7 +65,7 @@ def speak(
         raise BadInput(f"{audio} is shorter than one frame.", hint="Use a longer recording.")
     references = reference_frames(speaker, avatar, frame_count)
     with clock.part("audio"), progress.stage("Listening", None):
-        motion = drive(speaker, avatar, samples, references, config)
+        motion = drive(speaker, avatar, samples, references)
     with (
         VideoWriter(
             video, speaker.size, speaker.frame_rate, audio, crf=config.crf, metadata=SYNTHETIC
@@ -82,8 +81,6 @@ def speak(
             with clock.part("encode"):
                 writer.write(frame)
             advance(1)
-        with clock.part("encode"):
-            writer.close()
     result = {
         "video": str(video),
         "frames": frame_count,
@@ -153,7 +150,6 @@ def drive(
     avatar: Avatar,
     samples: NDArray[np.float32],
     references: list[int],
-    config: SpeakConfig,
 ) -> HeadMotion:
     """Head motion for the sound: the mouth from the translator, all else from the references."""
     import torch
@@ -168,10 +164,8 @@ def drive(
             hint="Prepare and fit a clip with sound.",
         )
     translator = MotionTranslator.load(speaker.translator)
-    features = load_encoder(translator.encoder).encode(samples)
+    features = load_encoder(translator.about.encoder).encode(samples)
     mouth = translator.predict(features, len(references), speaker.frame_rate)
-    if config.mouth_gain != 1.0:
-        mouth = translator.rest + (mouth - translator.rest) * config.mouth_gain
     rest = avatar.tracking.motion.at(torch.tensor(references))
     return unpack_mouth(
         mouth, rest, avatar.head.head.mouth_expression, avatar.tracking.mouth_correctives

@@ -215,7 +215,7 @@ class GaussianTrainer:
             group["lr"] = full * (0.2**done if group["name"] == "sh0" else decay)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(frame)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         self.step += 1
         return float(loss.detach())
