@@ -1,0 +1,289 @@
+"""`MotionTranslator`: speech features to the mouth vector of one speaker, at any frame rate.
+
+It is the deployable model: how it is trained is in training/translator. Everything inside runs on
+the 50 Hz grid of the features; frames only read the resulting curve at their own times.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from talkgs_cli.errors import BadInput
+from talkgs_cli.networks.timing import FEATURE_RATE_HZ, frame_times_s, sample_at
+from talkgs_cli.runtime import atomic_path
+
+FORMAT = 1
+# Mouths lead the sound by about this much (people open before they voice).
+NATURAL_LEAD_S = 0.05
+# A lag further than this from it is taken for a fault of the clip, not of the speaker.
+LAG_TOLERANCE_S = 0.08
+# Samples of context on each side of a piece of the curve; more than any part of the model sees.
+MARGIN = 32
+PIECE = 3000
+
+
+@dataclass(frozen=True)
+class TranslatorDescription:
+    """All that is not a tensor: written as JSON into the file's header.
+
+    Attributes:
+        encoder: Name of the audio encoder.
+        feature_size: D of its features.
+        components: K, principal components of the features that the model sees.
+        codes: Z, size of the lip code that the model predicts.
+        mouth_size: M of the mouth vector.
+        taps: Features side by side that the linear part sees.
+        width: Channels of each network.
+        networks: How many networks are averaged.
+        linear_share: Weight of the linear part in the mean.
+        lag_s: In the training clip, the mouth at t goes with the sound at t + lag.
+        gain: Liveliness that averaging lost, restored about the mean.
+        smoothing_s: Sigma of the Gaussian over time.
+        figures: What training measured on blocks it had not seen.
+    """
+
+    encoder: str
+    feature_size: int
+    components: int
+    codes: int
+    mouth_size: int
+    taps: int
+    width: int
+    networks: int
+    linear_share: float
+    lag_s: float = 0.0
+    gain: float = 1.0
+    smoothing_s: float = 0.02
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+class MouthNetwork(nn.Module):
+    """A small residual convolutional network over time, 7 samples to each side."""
+
+    DILATIONS = (1, 2, 4)
+
+    def __init__(self, components: int, codes: int, width: int, dropout: float = 0.4) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(dropout)
+        self.enter = nn.Conv1d(components, width, 1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.GELU(),
+                nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation),
+                nn.GELU(),
+                nn.Dropout(dropout / 2),
+                nn.Conv1d(width, width, 1),
+            )
+            for dilation in self.DILATIONS
+        )
+        self.leave = nn.Conv1d(width, codes, 1)
+
+    def forward(self, components: Tensor) -> Tensor:
+        """[B, K, n] to [B, Z, n]."""
+        hidden = self.enter(self.drop(components))
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        out: Tensor = self.leave(F.gelu(hidden))
+        return out
+
+
+class MotionTranslator(nn.Module):
+    """Speech features to mouth vectors: the mean of a linear filter and a few small networks.
+
+    The model predicts a lip code: principal components of this speaker's mouth, weighted by how
+    far they move the lips. Its result stays inside the range the speaker showed.
+    """
+
+    feature_mean: Tensor  # [D]
+    feature_scale: Tensor  # [D]
+    projection: Tensor  # [D, K]
+    linear_weight: Tensor  # [Z, K, taps]
+    linear_bias: Tensor  # [Z]
+    code_range: Tensor  # [2, Z] lowest and highest code
+    decoder: Tensor  # [Z, M]
+    mouth_mean: Tensor  # [M]
+    rest: Tensor  # [M] the closed mouth
+    opening: Tensor  # [M] metres of inner-lip opening per unit of the mouth vector
+    opening_range: Tensor  # [2] metres, least and most
+
+    def __init__(self, about: TranslatorDescription) -> None:
+        super().__init__()
+        self.about = about
+        shapes: dict[str, tuple[int, ...]] = {
+            "feature_mean": (about.feature_size,),
+            "feature_scale": (about.feature_size,),
+            "projection": (about.feature_size, about.components),
+            "linear_weight": (about.codes, about.components, about.taps),
+            "linear_bias": (about.codes,),
+            "code_range": (2, about.codes),
+            "decoder": (about.codes, about.mouth_size),
+            "mouth_mean": (about.mouth_size,),
+            "rest": (about.mouth_size,),
+            "opening": (about.mouth_size,),
+            "opening_range": (2,),
+        }
+        for name, shape in shapes.items():
+            self.register_buffer(name, torch.zeros(shape))
+        self.networks = nn.ModuleList(
+            MouthNetwork(about.components, about.codes, about.width) for _ in range(about.networks)
+        )
+        self.eval()
+
+    @property
+    def clip_offset_s(self) -> float:
+        """How late the sound of the training clip seems to be; 0 within what mouths really do."""
+        offset = self.about.lag_s - NATURAL_LEAD_S
+        return offset if abs(offset) > LAG_TOLERANCE_S else 0.0
+
+    # -- prediction ------------------------------------------------------------------------------
+
+    def project(self, features: Tensor) -> Tensor:
+        """[n, D] features to the [n, K] components that the model sees."""
+        return ((features - self.feature_mean) * self.feature_scale) @ self.projection
+
+    def codes(self, components: Tensor) -> Tensor:
+        """[n, K] components to [n, Z] lip codes, both at 50 Hz, before gain and limits."""
+        padded = components.T[None]  # [1, K, n]
+        padded = F.pad(padded, (MARGIN, MARGIN), mode="replicate")
+        pieces = []
+        for start in range(0, len(components), PIECE):
+            stop = min(start + PIECE, len(components))
+            piece = padded[..., start : stop + 2 * MARGIN]
+            inside = slice(MARGIN, MARGIN + stop - start)
+            pieces.append(self._mean_of_parts(piece)[..., inside])
+        return torch.cat(pieces, dim=-1)[0].T
+
+    def _mean_of_parts(self, components: Tensor) -> Tensor:
+        linear = F.conv1d(
+            components, self.linear_weight, self.linear_bias, padding=self.about.taps // 2
+        )
+        if not len(self.networks):
+            return linear
+        learned = torch.stack([network(components) for network in self.networks]).mean(0)
+        share = self.about.linear_share
+        return share * linear + (1 - share) * learned
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """[n, Z] codes to [n, M] mouth vectors inside the speaker's own range."""
+        lively = (codes * self.about.gain).clamp(self.code_range[0], self.code_range[1])
+        departure = lively @ self.decoder
+        return self._limit_opening(departure) + self.mouth_mean
+
+    def _limit_opening(self, departure: Tensor) -> Tensor:
+        """Scale departures from the mean mouth so that the lips part no more and no less."""
+        middle = self.mouth_mean @ self.opening
+        change = departure @ self.opening  # [n]
+        low, high = self.opening_range - middle
+        limited = change.clamp(low, high)
+        scale = torch.where(change.abs() > 1e-9, limited / change, torch.ones_like(change))
+        return departure * scale.clamp(0, 1)[:, None]
+
+    @torch.no_grad()
+    def predict(
+        self,
+        features: NDArray[np.float32] | Tensor,
+        frame_count: int,
+        frame_rate: Fraction,
+        *,
+        clip_timing: bool = False,
+    ) -> Tensor:
+        """Mouth vectors of every frame of a video.
+
+        Args:
+            features: [n, D] of the encoder named in `about`, at 50 Hz.
+            frame_count: T.
+            frame_rate: Frames a second.
+            clip_timing: Keep the training clip's own sound offset, to compare with its frames;
+                without it a clip whose sound was out of step does not pass that on.
+
+        Returns:
+            [T, M] float32.
+
+        Raises:
+            BadInput: features of another size, or none.
+        """
+        features = torch.as_tensor(np.asarray(features), dtype=torch.float32)
+        if features.ndim != 2 or features.shape[1] != self.about.feature_size:
+            raise BadInput(
+                f"The translator reads {self.about.feature_size} numbers per 20 ms of sound "
+                f"({self.about.encoder}); it was given features of shape {list(features.shape)}.",
+                hint="Compute the features with the encoder the speaker was fitted with.",
+            )
+        if not len(features):
+            raise BadInput("There are no audio features.", hint="Give a sound that isn't empty.")
+        codes = smooth(self.codes(self.project(features)), self.about.smoothing_s)
+        lag_s = self.about.lag_s - (0.0 if clip_timing else self.clip_offset_s)
+        times_s = frame_times_s(frame_count, frame_rate) + lag_s
+        return self.decode(torch.from_numpy(sample_at(codes.numpy(), times_s)))
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file with the description in its header."""
+        from safetensors.torch import save_file
+
+        state = {name: value.contiguous() for name, value in self.state_dict().items()}
+        header = {"format": str(FORMAT), "description": json.dumps(asdict(self.about))}
+        with atomic_path(path) as partial:
+            save_file(state, partial, header)
+
+    @classmethod
+    def load(cls, path: Path, encoder: str | None = None) -> MotionTranslator:
+        """Read a translator back.
+
+        Args:
+            path: File written by `save`.
+            encoder: Name of the encoder whose features will be given; checked.
+
+        Raises:
+            BadInput: missing, damaged, of another format, or for another encoder.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        hint = "Run talkgs fit again with --force."
+        if not path.is_file():
+            raise BadInput(f"There is no translator at {path}.", hint=hint)
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = file.metadata() or {}
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            about = _read_description(header)
+            translator = cls(about)
+            translator.load_state_dict(state, strict=True)
+        except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise BadInput(f"{path} can't be read as a translator: {error}", hint=hint) from error
+        if encoder is not None and encoder != about.encoder:
+            raise BadInput(
+                f"{path} was trained on {about.encoder} features, not on {encoder}.", hint=hint
+            )
+        return translator
+
+
+def smooth(curve: Tensor, sigma_s: float) -> Tensor:
+    """Gaussian over time of a [n, Z] curve at 50 Hz, ends held."""
+    sigma = sigma_s * FEATURE_RATE_HZ
+    if sigma <= 0:
+        return curve
+    reach = max(1, int(np.ceil(3 * sigma)))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    padded = F.pad(curve.T[:, None], (reach, reach), mode="replicate")  # [Z, 1, n + 2 reach]
+    return F.conv1d(padded, (kernel / kernel.sum()).to(curve)[None, None])[:, 0].T
+
+
+def _read_description(header: dict[str, str]) -> TranslatorDescription:
+    if header.get("format") != str(FORMAT):
+        raise ValueError(f"format {header.get('format')}, this talkgs reads {FORMAT}")
+    values: dict[str, Any] = json.loads(header["description"])
+    if unknown := set(values) - {item.name for item in fields(TranslatorDescription)}:
+        raise ValueError(f"unknown fields {sorted(unknown)}")
+    return TranslatorDescription(**values)

@@ -1,0 +1,392 @@
+"""Train the voice-to-mouth model of one speaker on the sound and the mouth of their own clip.
+
+A linear filter, which keeps its head with other voices, and small networks, which close the lips:
+their mean is better than either. What they are worth is measured on blocks of the clip that a
+rehearsal did not see; the final model then learns from everything it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from talkgs_cli.config import TranslatorConfig
+from talkgs_cli.errors import BadInput
+from talkgs_cli.networks.motion_translator import (
+    MotionTranslator,
+    MouthNetwork,
+    TranslatorDescription,
+)
+from talkgs_cli.networks.timing import FEATURE_RATE_HZ, frame_times_s, sample_at
+from talkgs_cli.runtime import Progress
+from talkgs_cli.training.translator_data import (
+    LipCode,
+    SoundSpace,
+    closed_mouth,
+    opening_direction,
+)
+from talkgs_cli.training.translator_linear import best_lag_s, best_strength, linear_filter
+from talkgs_cli.training.translator_measure import behaviour
+
+Array = NDArray[np.float32]
+
+MIN_FRAMES = 25
+# Blocks of the clip that the rehearsal leaves out, as shares of it, and what is dropped around.
+REHEARSAL_BLOCKS = ((0.375, 0.5), (0.875, 1.0))
+GAP_S = 0.5
+MIN_REHEARSAL_S = 4.0
+WINDOW_S = 2.0
+BATCH = 8
+LEARNING_RATE = 2e-3
+FEATURE_NOISE = 0.6
+CHANNEL_NOISE = 0.3
+# A little beyond what was seen is still this speaker.
+RANGE_QUANTILES = (0.002, 0.998)
+
+
+@dataclass
+class Lesson:
+    """Everything the parts learn from, on one clip.
+
+    Attributes:
+        components: [n, K] of the clip's sound, 50 Hz.
+        positions: [T] where each frame reads the components (lag included), in samples.
+        codes: [T, Z] lip codes.
+        usable: [T] bool.
+        silence: Components of pauses, each [n, K].
+        rest_code: [Z] the answer to silence.
+    """
+
+    components: Array
+    positions: NDArray[np.float64]
+    codes: Array
+    usable: NDArray[np.bool_]
+    silence: list[Array]
+    rest_code: Array
+
+
+def train_translator(
+    features: Array,
+    mouth: Array | Tensor,
+    lip_basis: Array | Tensor,
+    opening_pair: tuple[int, int],
+    valid: NDArray[np.bool_] | Tensor,
+    frame_rate: Fraction,
+    config: TranslatorConfig,
+    progress: Progress,
+    *,
+    silence: Sequence[Array] = (),
+) -> MotionTranslator:
+    """Learn how this speaker's mouth goes with their voice.
+
+    Args:
+        features: [n, D] of the whole clip's sound at 50 Hz.
+        mouth: [T, M] mouth vectors, frame t on screen from t / rate.
+        lip_basis: [M, P, 3] metres that each mouth number moves each lip point, y up.
+        opening_pair: Which two of the P points are the inner upper and inner lower lip.
+        valid: [T] bool, frames to learn from; the caller clears what it holds out.
+        frame_rate: Frames a second.
+        config: Settings; `config.encoder` names the features.
+        progress: Told of the work.
+        silence: Features of pauses (`translator_data.silence_features`), answered with the
+            speaker's closed mouth.
+
+    Returns:
+        The translator; `about.figures` holds what the rehearsal measured.
+
+    Raises:
+        BadInput: too few usable frames, or a mouth that never moves.
+    """
+    features = np.asarray(features, np.float32)
+    mouth = np.asarray(mouth, np.float32)
+    basis = np.asarray(lip_basis, np.float32)
+    usable = np.asarray(valid, bool) & (
+        frame_times_s(len(mouth), frame_rate) < len(features) / FEATURE_RATE_HZ
+    )
+    opening = opening_direction(basis, opening_pair)
+    _require_material(mouth, usable, opening)
+    lip_code = LipCode.fit(
+        mouth[usable], basis, config.parameter_weight / max(config.vertex_weight, 1e-9)
+    )
+    times_s = frame_times_s(len(mouth), frame_rate)
+    space = SoundSpace.fit(sample_at(features, times_s[usable]), config.components)
+    components = space(features)
+    lag_s = best_lag_s(components, times_s, mouth @ opening, usable)
+    lesson = Lesson(
+        components=components,
+        positions=(times_s + lag_s) * FEATURE_RATE_HZ,
+        codes=lip_code.encode(mouth),
+        usable=usable,
+        silence=[space(pause) for pause in silence if len(pause)],
+        rest_code=lip_code.encode(closed_mouth(mouth[usable], opening)),
+    )
+    about = TranslatorDescription(
+        encoder=config.encoder,
+        feature_size=features.shape[1],
+        components=components.shape[1],
+        codes=lesson.codes.shape[1],
+        mouth_size=mouth.shape[1],
+        taps=2 * round(config.context_s * FEATURE_RATE_HZ) + 1,
+        width=config.width,
+        networks=config.networks,
+        linear_share=config.linear_share,
+        lag_s=lag_s,
+        smoothing_s=config.smoothing_s,
+    )
+    frame = _blank(about, space, lip_code, mouth[usable], opening, lesson)
+    return _rehearse_and_train(frame, lesson, mouth, frame_rate, features, config, progress)
+
+
+def _require_material(mouth: Array, usable: NDArray[np.bool_], opening: Array) -> None:
+    if usable.sum() < MIN_FRAMES:
+        raise BadInput(
+            f"Only {int(usable.sum())} frames have both a face and sound; the voice-to-mouth model "
+            f"needs at least {MIN_FRAMES}.",
+            hint="Use a longer clip of the person speaking.",
+        )
+    if float((mouth[usable] @ opening).std()) < 1e-6:
+        raise BadInput(
+            "The mouth never moves in this clip, so nothing can be learnt from its sound.",
+            hint="Use a clip in which the person speaks.",
+        )
+
+
+def _blank(
+    about: TranslatorDescription,
+    space: SoundSpace,
+    lip_code: LipCode,
+    mouth: Array,
+    opening: Array,
+    lesson: Lesson,
+) -> MotionTranslator:
+    """A translator with everything but its learnt parts."""
+    frame = MotionTranslator(about)
+    codes = lesson.codes[lesson.usable]
+    values = {
+        "feature_mean": space.mean,
+        "feature_scale": space.scale,
+        "projection": space.projection,
+        "code_range": np.quantile(codes, RANGE_QUANTILES, axis=0),
+        "decoder": lip_code.decoder,
+        "mouth_mean": lip_code.mean,
+        "rest": closed_mouth(mouth, opening),
+        "opening": opening,
+        "opening_range": np.quantile(mouth @ opening, RANGE_QUANTILES),
+    }
+    for name, value in values.items():
+        getattr(frame, name).copy_(torch.from_numpy(np.asarray(value, np.float32)))
+    return frame
+
+
+def _rehearse_and_train(
+    frame: MotionTranslator,
+    lesson: Lesson,
+    mouth: Array,
+    frame_rate: Fraction,
+    features: Array,
+    config: TranslatorConfig,
+    progress: Progress,
+) -> MotionTranslator:
+    """Measure gain and figures on unseen blocks, then learn from everything."""
+    blocks = _rehearsal_blocks(lesson.usable, frame_rate)
+    rounds = (1 + bool(blocks)) * max(1, config.networks) * max(1, config.iterations)
+    figures: dict[str, float] = {}
+    gain = 1.0
+    strength = 3.0
+    with progress.stage("Learning the mouth from the voice", rounds) as advance:
+        if blocks:
+            unseen = np.zeros(len(mouth), bool)
+            near = np.zeros(len(mouth), bool)
+            gap = round(GAP_S * frame_rate)
+            for block in blocks:
+                unseen[block] = True
+                near[max(0, block.start - gap) : block.stop + gap] = True
+            unseen &= lesson.usable
+            rehearsal = replace(lesson, usable=lesson.usable & ~near)
+            strength = best_strength(rehearsal, unseen, frame.about.taps, config.silence_share)
+            trial = _learn(frame, rehearsal, strength, config, advance)
+            seen = mouth[rehearsal.usable]
+            gain = _fitted_gain(trial, features, mouth, unseen, frame_rate, config.max_gain)
+            trial.about = replace(trial.about, gain=gain)
+            guess = trial.predict(features, len(mouth), frame_rate, clip_timing=True).numpy()
+            figures = behaviour(guess, mouth, seen, unseen, frame.opening.numpy())
+        final = _learn(frame, lesson, strength, config, advance)
+    figures |= {"lag_s": frame.about.lag_s, "gain": gain, "ridge_strength": strength}
+    final.about = replace(final.about, gain=gain, figures=figures)
+    return final
+
+
+def _rehearsal_blocks(usable: NDArray[np.bool_], frame_rate: Fraction) -> list[slice]:
+    """Blocks to leave out: none when the clip is too short to spare any."""
+    where = np.flatnonzero(usable)
+    if len(where) < MIN_REHEARSAL_S * frame_rate:
+        return []
+    first, count = where[0], where[-1] + 1 - where[0]
+    return [
+        slice(int(first + low * count), int(first + high * count)) for low, high in REHEARSAL_BLOCKS
+    ]
+
+
+def _fitted_gain(
+    trial: MotionTranslator,
+    features: Array,
+    mouth: Array,
+    unseen: NDArray[np.bool_],
+    frame_rate: Fraction,
+    most: float,
+) -> float:
+    """How much livelier the unseen mouth was than its prediction."""
+    opening = trial.opening.numpy()
+    guess = trial.predict(features, len(mouth), frame_rate, clip_timing=True).numpy()
+    ratio = (mouth[unseen] @ opening).std() / max(float((guess[unseen] @ opening).std()), 1e-9)
+    return float(np.clip(ratio, 1.0, most))
+
+
+def _learn(
+    frame: MotionTranslator,
+    lesson: Lesson,
+    strength: float,
+    config: TranslatorConfig,
+    advance: Callable[[int], None],
+) -> MotionTranslator:
+    """Fill a copy of the blank translator with learnt parts."""
+    translator = MotionTranslator(frame.about)
+    translator.load_state_dict(frame.state_dict())
+    weight, bias = linear_filter(lesson, frame.about.taps, strength, config.silence_share)
+    translator.linear_weight.copy_(torch.from_numpy(weight))
+    translator.linear_bias.copy_(torch.from_numpy(bias))
+    for index in range(config.networks):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed + index)
+            network = MouthNetwork(
+                frame.about.components, frame.about.codes, frame.about.width, config.dropout
+            )
+            _train_network(network, lesson, config, config.seed + index, advance)
+        translator.networks[index].load_state_dict(network.state_dict())
+    return translator.eval()
+
+
+def _train_network(
+    network: MouthNetwork,
+    lesson: Lesson,
+    config: TranslatorConfig,
+    seed: int,
+    advance: Callable[[int], None],
+) -> None:
+    """Adam on windows of the clip and of silence; the loss lives in lip-code space."""
+    windows = WindowSampler(lesson, config.silence_share, np.random.default_rng(seed))
+    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=1e-2)
+    rate = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: (
+            min(1.0, (step + 1) / 30)
+            * (0.5 + 0.5 * np.cos(np.pi * step / max(1, config.iterations)))
+        ),
+    )
+    smoothness = config.smoothness_weight / max(config.vertex_weight, 1e-9)
+    network.train()
+    for _ in range(config.iterations):
+        batch = windows.draw()
+        curve = network(batch.components)  # [B, Z, n]
+        codes = batch.read(curve)  # [B, L, Z]
+        weight = batch.weight[..., None]  # [B, L, 1]
+        error = (weight * (codes - batch.codes) ** 2).sum() / weight.sum().clamp_min(1)
+        steps = torch.diff(codes - batch.codes, dim=1)
+        both = weight[:, 1:] * weight[:, :-1]
+        loss = error + smoothness * (both * steps**2).sum() / both.sum().clamp_min(1)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        rate.step()
+        advance(1)
+
+
+@dataclass
+class Batch:
+    """Windows of one step.
+
+    Attributes:
+        components: [B, K, n].
+        before: [B, L] sample before each frame.
+        share: [B, L] how far to the next sample.
+        codes: [B, L, Z] targets.
+        weight: [B, L] 0 where there is nothing to learn.
+    """
+
+    components: Tensor
+    before: Tensor
+    share: Tensor
+    codes: Tensor
+    weight: Tensor
+
+    def read(self, curve: Tensor) -> Tensor:
+        """Read a [B, Z, n] curve at the frames' own times: [B, L, Z]."""
+        index = self.before[:, None].expand(-1, curve.shape[1], -1)
+        share = self.share[:, None]
+        value = curve.gather(2, index) * (1 - share) + curve.gather(2, index + 1) * share
+        return value.transpose(1, 2)
+
+
+class WindowSampler:
+    """Draws windows of 2 s at random places, some of them silence, with noisy components."""
+
+    def __init__(self, lesson: Lesson, silence_share: float, rng: np.random.Generator) -> None:
+        self.lesson = lesson
+        self.rng = rng
+        spacing = float(np.diff(lesson.positions).mean())
+        self.length = min(len(lesson.positions), round(WINDOW_S * FEATURE_RATE_HZ / spacing))
+        self.span = int(np.ceil(self.length * spacing)) + 2
+        self.silences = round(BATCH * silence_share) if lesson.silence else 0
+        if silence_share > 0 and lesson.silence:
+            self.silences = max(1, self.silences)
+        starts = len(lesson.positions) - self.length + 1
+        usable = np.convolve(lesson.usable, np.ones(self.length), "valid")[:starts]
+        self.chance = usable / usable.sum()
+
+    def draw(self) -> Batch:
+        """One batch."""
+        items = [self._clip_window() for _ in range(BATCH - self.silences)]
+        items += [self._silent_window() for _ in range(self.silences)]
+        sound, before, share, codes, weight = (
+            torch.from_numpy(np.stack(column)) for column in zip(*items, strict=True)
+        )
+        channel = 1 + CHANNEL_NOISE * torch.randn(len(items), 1, sound.shape[2])
+        offset = CHANNEL_NOISE * torch.randn(len(items), 1, sound.shape[2])
+        noisy = sound * channel + offset + FEATURE_NOISE * torch.randn_like(sound)
+        return Batch(noisy.transpose(1, 2), before, share, codes, weight)
+
+    def _clip_window(self) -> tuple[NDArray[np.generic], ...]:
+        lesson = self.lesson
+        start = int(self.rng.choice(len(self.chance), p=self.chance))
+        part = slice(start, start + self.length)
+        position = np.clip(lesson.positions[part], 0, len(lesson.components) - 1)
+        first = int(position[0])
+        rows = np.clip(np.arange(first, first + self.span), 0, len(lesson.components) - 1)
+        before = np.minimum((position - first).astype(np.int64), self.span - 2)
+        share = (position - first - before).astype(np.float32)
+        return (
+            lesson.components[rows],
+            before,
+            share,
+            lesson.codes[part].astype(np.float32),
+            lesson.usable[part].astype(np.float32),
+        )
+
+    def _silent_window(self) -> tuple[NDArray[np.generic], ...]:
+        pause = self.lesson.silence[int(self.rng.integers(len(self.lesson.silence)))]
+        rows = np.clip(np.arange(self.span), 0, len(pause) - 1)
+        before = np.linspace(0, self.span - 2, self.length).astype(np.int64)
+        return (
+            pause[rows],
+            before,
+            np.zeros(self.length, np.float32),
+            np.tile(self.lesson.rest_code, (self.length, 1)).astype(np.float32),
+            np.ones(self.length, np.float32),
+        )
