@@ -11,8 +11,13 @@ from talkgs_cli.errors import DownloadFailed
 from talkgs_cli.metrics.lpips import LPIPS
 
 
+@pytest.fixture(scope="module", autouse=True)
+def weights(require_assets):
+    require_assets("lpips_alex", "lpips_vgg")
+
+
 @pytest.fixture(scope="module")
-def alex():
+def alex(weights):
     return LPIPS("alex")
 
 
