@@ -216,10 +216,14 @@ class ScoreConfig:
     run_frames: int = 25
     # LPIPS sees images whose shorter side is larger than this shrunk to it, pixels.
     lpips_short_side: int = 512
-    # Second LPIPS backbone on the large regions as well (the mouth always has it); slow on a CPU.
+    # The second LPIPS backbone, slow on a CPU, looks at every so many-th frame.
+    vgg_every: int = 4
+    # It also looks at the large regions, not only at the mouth.
     vgg_everywhere: bool = False
 
     def __post_init__(self) -> None:
+        if self.vgg_every < 1:
+            raise UsageError(f"vgg_every is {self.vgg_every}: at least 1.")
         if self.max_frames < 1 or self.run_frames < 3:
             raise UsageError("score needs max_frames of at least 1 and run_frames of at least 3.")
         if self.lpips_short_side < 64:

@@ -126,7 +126,7 @@ def settings(config: ScoreConfig, regions: Regions | None, runs: list[range]) ->
         "psnr": "mean of per-frame PSNR, at most 100 dB; real against itself has none",
         "ssim": "11x11 Gaussian window, sigma 1.5, mean of RGB, mirrored borders",
         "lpips": "v0.1, mouth at 104x128, larger images shrunk to a shorter side of "
-        f"{config.lpips_short_side}",
+        f"{config.lpips_short_side}; VGG on every {config.vgg_every}. frame",
         "lmd": f"20 lip points, centred; {DETECTOR}; px as if the shorter side had 512",
         "interval": "95 %, moving blocks of 10 frames",
     }

@@ -55,6 +55,7 @@ class Meter:
         self._values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         self._shares: dict[tuple[str, str], list[float]] = defaultdict(list)
         self._eyes_px: list[float] = []
+        self._count = -1
 
     def target(self, frame: Frame, landmarks: Landmarks | None) -> None:
         """Set the real frame that the following calls are compared with.
@@ -63,6 +64,7 @@ class Meter:
             frame: [H, W, 3].
             landmarks: [478, 2 or 3] face in the real frame: places the regions.
         """
+        self._count += 1
         self._frame = _floats(frame)
         self._landmarks = landmarks
         self._features: dict[tuple[str, str], list[Tensor]] = {}
@@ -168,7 +170,10 @@ class Meter:
                 self._shares[row, "mask"].append(float(face[self._oval].mean()))
 
     def _wants(self, net: str, region: str) -> bool:
-        return net == "alex" or region == "mouth" or self.config.vgg_everywhere
+        if net == "alex":
+            return True
+        here = region == "mouth" or self.config.vgg_everywhere
+        return here and self._count % self.config.vgg_every == 0
 
     def _perceptual(self, row: str, region: str, image: Floats, target: Floats) -> None:
         import torch
