@@ -6,6 +6,7 @@ The portrait is scikit-image's public-domain astronaut, the voice a small offlin
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ from talkgs_cli.demo.truth import DemoTruth, truth_path
 from talkgs_cli.types import project
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from talkgs_cli.config import DemoConfig
     from talkgs_cli.demo.portrait import Portrait
     from talkgs_cli.runtime import Progress
@@ -29,6 +33,40 @@ if TYPE_CHECKING:
 FRAME_RATE = Fraction(25)
 CRF = 14
 CHUNK = 64  # frames posed at once
+
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """Everything a demo video is made of, before a pixel is drawn.
+
+    Attributes:
+        sound: [samples] at speech.SAMPLE_RATE_HZ.
+        portrait: The photograph's layers.
+        fitted: The head laid onto it.
+        moved: The true motion.
+        truth: The same in the video's pixels.
+    """
+
+    sound: NDArray[np.float32]
+    portrait: Portrait
+    fitted: PortraitHead
+    moved: DemoMotion
+    truth: DemoTruth
+
+
+def plan_demo_video(config: DemoConfig) -> DemoPlan:
+    """Speak, read the mouth off the speech, lay the head onto the portrait; deterministic."""
+    from talkgs_cli.assets import fetch_file
+    from talkgs_cli.heads import load_head
+    from talkgs_cli.tracking.landmarks import FaceLandmarker
+
+    sound = monologue(config.duration_s, config.voice, config.seed)
+    portrait = load_portrait(FaceLandmarker(fetch_file("face_landmarker")))
+    fitted = fit_portrait(load_head("open"), portrait)
+    articulation = articulate(sound, SAMPLE_RATE_HZ, FRAME_RATE)
+    camera = fitted.world_to_camera[0]
+    moved = move(articulation, fitted.head, camera, FRAME_RATE, config.seed)
+    return DemoPlan(sound, portrait, fitted, moved, true_motion(fitted, moved, config.size))
 
 
 def make_demo_video(path: Path, config: DemoConfig, progress: Progress) -> DemoTruth:
@@ -42,25 +80,16 @@ def make_demo_video(path: Path, config: DemoConfig, progress: Progress) -> DemoT
     Returns:
         The truth, as written.
     """
-    from talkgs_cli.assets import fetch_file
-    from talkgs_cli.heads import load_head
     from talkgs_cli.media.audio import write_wav
-    from talkgs_cli.tracking.landmarks import FaceLandmarker
 
-    with progress.stage("demo: portrait and voice", None):
-        sound = monologue(config.duration_s, config.voice, config.seed)
-        portrait = load_portrait(FaceLandmarker(fetch_file("face_landmarker")))
-        fitted = fit_portrait(load_head("open"), portrait)
-        articulation = articulate(sound, SAMPLE_RATE_HZ, FRAME_RATE)
-        camera = fitted.world_to_camera[0]
-        moved = move(articulation, fitted.head, camera, FRAME_RATE, config.seed)
-    truth = true_motion(fitted, moved, config.size)
+    with progress.stage("Making a portrait speak", None):
+        plan = plan_demo_video(config)
     with tempfile.TemporaryDirectory(prefix="talkgs-demo-") as scratch:
         wav = Path(scratch) / "speech.wav"
-        write_wav(wav, sound, SAMPLE_RATE_HZ)
-        _write_video(path, portrait, fitted, moved, config.size, wav, progress)
-    truth.save(truth_path(path))
-    return truth
+        write_wav(wav, plan.sound, SAMPLE_RATE_HZ)
+        _write_video(path, plan, config.size, wav, progress)
+    plan.truth.save(truth_path(path))
+    return plan.truth
 
 
 def true_motion(fitted: PortraitHead, moved: DemoMotion, size: int) -> DemoTruth:
@@ -91,25 +120,18 @@ def true_motion(fitted: PortraitHead, moved: DemoMotion, size: int) -> DemoTruth
     )
 
 
-def _write_video(
-    path: Path,
-    portrait: Portrait,
-    fitted: PortraitHead,
-    moved: DemoMotion,
-    size: int,
-    wav: Path,
-    progress: Progress,
-) -> None:
+def _write_video(path: Path, plan: DemoPlan, size: int, wav: Path, progress: Progress) -> None:
     from talkgs_cli.media.video import VideoWriter
 
-    motion = moved.motion
-    renderer = PortraitRenderer(portrait, fitted, size)
+    motion = plan.moved.motion
+    renderer = PortraitRenderer(plan.portrait, plan.fitted, size)
     with (
-        progress.stage("demo: drawing the video", len(motion)) as advance,
+        progress.stage("Drawing the demo video", len(motion)) as advance,
         VideoWriter(path, (size, size), FRAME_RATE, wav, CRF) as writer,
     ):
         for index in range(len(motion)):
             frame = motion.at(slice(index, index + 1))
-            vertices = fitted.vertices(frame.expression, frame.jaw)[0]
-            writer.write(renderer.draw(vertices, frame.world_to_camera[0], moved.gaze[index]))
+            vertices = plan.fitted.vertices(frame.expression, frame.jaw)[0]
+            gaze = plan.moved.gaze[index]
+            writer.write(renderer.draw(vertices, frame.world_to_camera[0], gaze))
             advance(1)

@@ -104,12 +104,11 @@ class PortraitRenderer:
         small = cv2.resize(picture, (self._size, self._size), interpolation=cv2.INTER_AREA)
         return np.clip(small + 0.5, 0, 255).astype(np.uint8)
 
-    def _lookup(self, layer: NDArray[np.generic], at: Array) -> Array:
+    def _lookup(self, layer: Array | NDArray[np.uint8], at: Array) -> Array:
         """Sample a layer at [..., 2] places in picture sides."""
         pixel = (at * len(self._portrait.image) - 0.5).astype(np.float32)
-        source = layer.astype(np.float32) if layer.dtype != np.uint8 else layer
         sampled = cv2.remap(
-            source, pixel[..., 0], pixel[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            layer, pixel[..., 0], pixel[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         return np.asarray(sampled, np.float32)
 
@@ -153,8 +152,8 @@ class PortraitRenderer:
         for index in range(LIP_POINTS - 1):
             shade = float(strength[index : index + 2].mean())
             cv2.line(mask, line[index], line[index + 1], shade, thickness, cv2.LINE_AA, 4)
-        mask = cv2.GaussianBlur(mask, (0, 0), 0.0035 * fine)
-        return 1 - mask[..., None] * SEAM
+        soft = cv2.GaussianBlur(mask, (0, 0), 0.0035 * fine)
+        return np.asarray(1 - soft[..., None] * SEAM, np.float32)
 
     def _light(self, inside: NDArray[np.bool_], depth: Array, reach: float) -> Array:
         """[H, W] light that reaches the mouth: little through a narrow gap and far back."""

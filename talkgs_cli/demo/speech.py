@@ -64,7 +64,7 @@ def synthesize(texts: list[str], voice: str) -> list[NDArray[np.float32]]:
     while at < len(done.stdout):
         size = int.from_bytes(done.stdout[at : at + 4], "little")
         pcm = np.frombuffer(done.stdout[at + 4 : at + 4 + size], "<i2")
-        clips.append(_trim(pcm.astype(np.float32) / 32768))
+        clips.append(_trim((pcm / 32768).astype(np.float32)))
         at += 4 + size
     if len(clips) != len(texts) or any(len(clip) == 0 for clip in clips):
         raise MachineLacks(f"The demo's voice {voice!r} said nothing.")

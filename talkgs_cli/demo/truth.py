@@ -138,6 +138,6 @@ def _from_mean(rotations: Tensor) -> Tensor:
 
 
 def _angle(first: Tensor, second: Tensor) -> Tensor:
-    """[T] radians between rotations."""
-    trace = (first * second).sum((1, 2))
-    return torch.acos(((trace - 1) / 2).clamp(-1, 1))
+    """[T] radians between rotations; exact for small angles, unlike the arc cosine."""
+    chord = (first - second).norm(dim=(1, 2)) / 8**0.5
+    return 2 * torch.asin(chord.clamp(max=1))
