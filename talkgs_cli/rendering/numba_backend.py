@@ -16,12 +16,17 @@ import torch
 from torch import Tensor
 
 from talkgs_cli.errors import UsageError
-from talkgs_cli.rendering import numba_binning, numba_projection, numba_tiles
+from talkgs_cli.rendering import (
+    numba_binning,
+    numba_blend,
+    numba_blend_backward,
+    numba_projection,
+)
 from talkgs_cli.rendering.numba_jit import even_pieces, run_pieces, threads
 from talkgs_cli.rendering.numba_projection_backward import project_backward
 from talkgs_cli.rendering.request import Request
 
-GROUP, FEATURES = numba_tiles.GROUP, numba_projection.FEATURES
+GROUP, FEATURES = numba_blend.GROUP, numba_projection.FEATURES
 PIECE = 1024
 """Gaussians per piece of work; fixed, so that sums over pieces do not depend on threads."""
 
@@ -52,7 +57,7 @@ def _centre(view: Any) -> Any:
 
 
 class Projection(torch.autograd.Function):
-    """Gaussians to means2d [C, N, 2], records [C, N, 4 + D + 1], radii [C, N, 2] int32."""
+    """Gaussians to what `project` returns; means2d and records have gradients."""
 
     @staticmethod
     def forward(
@@ -65,19 +70,20 @@ class Projection(torch.autograd.Function):
         viewmats: Tensor,
         Ks: Tensor,
         settings: Settings,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Run the projection kernel for every camera."""
-        outputs = project(means, quats, scales, opacities, colors, viewmats, Ks, settings)
-        means2d, records, radii = outputs
+        means2d, records, radii, ellipses = project(
+            means, quats, scales, opacities, colors, viewmats, Ks, settings
+        )
         ctx.save_for_backward(means, quats, scales, opacities, colors, viewmats, Ks, records, radii)
         ctx.settings = settings
-        ctx.mark_non_differentiable(radii)
-        return means2d, records, radii
+        ctx.mark_non_differentiable(radii, ellipses)
+        return means2d, records, radii, ellipses
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Run the kernel's transpose, camera after camera."""
-        grad_means2d, grad_records, _ = gradients
+        grad_means2d, grad_records, _, _ = gradients
         *inputs, viewmats, Ks, records, radii = ctx.saved_tensors
         settings: Settings = ctx.settings
         arrays = [_numpy(tensor) for tensor in inputs]
@@ -110,13 +116,18 @@ def project(
     viewmats: Tensor,
     Ks: Tensor,
     settings: Settings,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`Projection` without a graph."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`Projection` without a graph.
+
+    Returns:
+        means2d [C, N, 2], records [C, N, 4 + D + 1], radii [C, N, 2] int32, ellipses [C, N, 4].
+    """
     cameras, count = len(viewmats), len(means)
     features = 3 if settings.sh_degree >= 0 else colors.shape[1]
     means2d = torch.empty(cameras, count, 2)
     records = torch.empty(cameras, count, numba_projection.FEATURES + features + 1)
     radii = torch.empty(cameras, count, 2, dtype=torch.int32)
+    ellipses = torch.empty(cameras, count, 4)
     arrays = [_numpy(tensor) for tensor in (means, quats, scales, opacities, colors)]
     for camera in range(cameras):
         view, K = _numpy(viewmats[camera]), _numpy(Ks[camera])
@@ -125,8 +136,9 @@ def project(
             view, K, _centre(view), settings.width, settings.height, np.float32(settings.eps2d),
             settings.antialiased, np.float32(settings.near), np.float32(settings.far),
             means2d[camera].numpy(), records[camera].numpy(), radii[camera].numpy(),
+            ellipses[camera].numpy(),
         )  # fmt: skip
-    return means2d, records, radii
+    return means2d, records, radii, ellipses
 
 
 @dataclass
@@ -134,9 +146,10 @@ class _Bins:
     """The (Gaussian, tile) pairs of one camera."""
 
     tile_start: Any  # [tiles + 1] int32
-    gaussian_start: Any  # [N + 1] int32
+    pair_start: Any  # [N + 1] int32
     gaussians: Any  # [pairs] int32
-    slots: Any  # [pairs] int32
+    rows: Any  # [pairs] int32
+    slots: Any  # [pairs] int32, empty if there will be no backward pass
 
     def tile_pieces(self) -> list[tuple[int, int]]:
         """Ranges of tiles with about the same number of pairs."""
@@ -147,16 +160,32 @@ class _Bins:
         return list(itertools.pairwise(edges))
 
 
-def _bin(means2d: Any, radii: Any, depths: Any, settings: Settings) -> _Bins:
-    count = len(means2d)
-    tiles = -(-settings.width // numba_binning.TILE) * -(-settings.height // numba_binning.TILE)
-    tile_start, gaussian_start = np.empty(tiles + 1, np.int32), np.empty(count + 1, np.int32)
-    order = np.argsort(depths, kind="stable")
-    gaussians, slots = numba_binning.bin_tiles(
-        means2d, radii, order, settings.width, settings.height,
-        np.empty((count, 4), np.int32), tile_start, gaussian_start,
+def _bin(means2d: Any, depths: Any, ellipses: Any, settings: Settings, backward: bool) -> _Bins:
+    count, width, height = len(means2d), settings.width, settings.height
+    depths = np.ascontiguousarray(depths)
+    order = numba_binning.depth_order(depths, depths.view(np.uint32), ellipses)
+    span_start = np.empty(count + 1, np.int32)
+    numba_binning.count_columns(means2d, ellipses, width, span_start)
+    spans = np.empty((span_start[-1], 2), np.int32)
+    pair_start = np.zeros(count + 1, np.int32)
+    run_pieces(
+        numba_binning.find_spans, even_pieces(count, PIECE), means2d, ellipses, width, height,
+        span_start, spans, pair_start[1:],
     )  # fmt: skip
-    return _Bins(tile_start, gaussian_start, gaussians, slots)
+    np.cumsum(pair_start, out=pair_start)
+    tiles_x = -(-width // numba_binning.TILE_WIDTH)
+    tiles = tiles_x * -(-height // numba_binning.TILE_HEIGHT)
+    bins = _Bins(
+        np.empty(tiles + 1, np.int32),
+        pair_start,
+        *np.empty((2, pair_start[-1]), np.int32),
+        np.empty(pair_start[-1] if backward else 0, np.int32),
+    )
+    numba_binning.fill_tiles(
+        order, means2d, ellipses, span_start, spans, pair_start, tiles_x,
+        bins.tile_start, bins.gaussians, bins.rows, bins.slots,
+    )  # fmt: skip
+    return bins
 
 
 class Blending(torch.autograd.Function):
@@ -167,45 +196,53 @@ class Blending(torch.autograd.Function):
         ctx: Any,
         means2d: Tensor,
         records: Tensor,
-        radii: Tensor,
+        ellipses: Tensor,
         backgrounds: Tensor,
         settings: Settings,
     ) -> tuple[Tensor, Tensor]:
         """Bin and blend every camera."""
-        image, left, bins = blend(means2d, records, radii, backgrounds, settings)
-        ctx.save_for_backward(means2d, records, radii, image, left)
+        image, left, bins = blend(means2d, records, ellipses, backgrounds, settings, backward=True)
+        ctx.save_for_backward(means2d, records, image, left)
         ctx.bins, ctx.settings = bins, settings
+        ctx.means2d = means2d if settings.absgrad else None  # .absgrad is set on this very object
         return image, 1 - left
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Gradients of pairs, then their sums per Gaussian."""
         grad_image, grad_alpha = gradients
-        means2d, records, radii, image, left = ctx.saved_tensors
+        means2d, records, image, left = ctx.saved_tensors
         settings: Settings = ctx.settings
-        grad_means2d = torch.zeros(means2d.shape)
-        grad_records = torch.zeros(records.shape)
-        pieces = even_pieces(means2d.shape[1], PIECE)
+        grad_means2d, grad_records = torch.empty_like(means2d), torch.empty_like(records)
+        absolute = (
+            torch.empty_like(means2d) if settings.absgrad else means2d.new_empty(len(means2d), 0, 2)
+        )
+        columns = numba_blend_backward.GEOMETRY + settings.channels
+        kernel = numba_blend_backward.blend_tiles_backward
+        if settings.absgrad:
+            columns += numba_blend_backward.ABSOLUTE
+            kernel = numba_blend_backward.blend_tiles_backward_absolute
         for camera, bins in enumerate(ctx.bins):
-            pairs = np.empty(
-                (len(bins.gaussians), numba_tiles.GEOMETRY + settings.channels), np.float32
-            )
-            shared = [
+            pairs = np.empty((len(bins.gaussians), columns), np.float32)
+            geometry = [
                 settings.width, settings.height, _numpy(means2d[camera]), _numpy(records[camera]),
-                _numpy(radii[camera]), bins.tile_start, bins.gaussians, bins.slots,
+                bins.tile_start, bins.gaussians, bins.rows, bins.slots,
             ]  # fmt: skip
             pixels = [
                 _numpy(t[camera]) for t in (image, left[..., 0], grad_image, grad_alpha[..., 0])
             ]
-            for first in range(0, settings.channels, numba_tiles.GROUP):
+            for first in range(0, settings.channels, GROUP):
                 run_pieces(
-                    numba_tiles.blend_tiles_backward, bins.tile_pieces(), *shared,
-                    settings.column, first, *pixels, pairs,
-                )  # fmt: skip
+                    kernel, bins.tile_pieces(), *geometry, settings.column, first, *pixels, pairs
+                )
             run_pieces(
-                numba_tiles.sum_pairs, pieces, bins.gaussian_start, pairs, settings.column,
-                grad_means2d[camera].numpy(), grad_records[camera].numpy(),
+                numba_blend_backward.sum_pairs, even_pieces(means2d.shape[1], PIECE),
+                bins.pair_start, pairs, settings.column, settings.channels,
+                grad_means2d[camera].numpy(), absolute[camera].numpy(),
+                grad_records[camera].numpy(),
             )  # fmt: skip
+        if ctx.means2d is not None:
+            ctx.means2d.absgrad = absolute
         grad_backgrounds = None
         if ctx.needs_input_grad[3]:
             grad_backgrounds = (grad_image * left).sum((1, 2))
@@ -213,7 +250,12 @@ class Blending(torch.autograd.Function):
 
 
 def blend(
-    means2d: Tensor, records: Tensor, radii: Tensor, backgrounds: Tensor, settings: Settings
+    means2d: Tensor,
+    records: Tensor,
+    ellipses: Tensor,
+    backgrounds: Tensor,
+    settings: Settings,
+    backward: bool,
 ) -> tuple[Tensor, Tensor, list[_Bins]]:
     """Image [C, H, W, X], transmittance [C, H, W, 1] and the bins of every camera."""
     cameras = len(means2d)
@@ -221,13 +263,14 @@ def blend(
     left = torch.empty(cameras, settings.height, settings.width, 1)
     all_bins = []
     for camera in range(cameras):
-        points, record, radius = (_numpy(t[camera]) for t in (means2d, records, radii))
-        bins = _bin(points, radius, record[:, -1], settings)
+        points, record, ellipse = (_numpy(t[camera]) for t in (means2d, records, ellipses))
+        bins = _bin(points, record[:, -1], ellipse, settings, backward)
         all_bins.append(bins)
-        for first in range(0, settings.channels, numba_tiles.GROUP):
+        pieces = bins.tile_pieces()
+        for first in range(0, settings.channels, GROUP):
             run_pieces(
-                numba_tiles.blend_tiles, bins.tile_pieces(), settings.width, settings.height,
-                points, record, radius, bins.tile_start, bins.gaussians,
+                numba_blend.blend_tiles, pieces, settings.width, settings.height,
+                points, record, bins.tile_start, bins.gaussians, bins.rows,
                 _numpy(backgrounds[camera]), settings.column, first, image[camera].numpy(),
                 left[camera, ..., 0].numpy(),
             )  # fmt: skip
@@ -250,11 +293,11 @@ def render(request: Request) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     )  # fmt: skip
     backgrounds = request.full_backgrounds()
     if torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, backgrounds)):
-        means2d, records, radii = Projection.apply(*inputs, request.Ks, settings)
-        image, alphas = Blending.apply(means2d, records, radii, backgrounds, settings)
+        means2d, records, radii, ellipses = Projection.apply(*inputs, request.Ks, settings)
+        image, alphas = Blending.apply(means2d, records, ellipses, backgrounds, settings)
     else:
-        means2d, records, radii = project(*inputs, request.Ks, settings)
-        image, left, _ = blend(means2d, records, radii, backgrounds, settings)
+        means2d, records, radii, ellipses = project(*inputs, request.Ks, settings)
+        image, left, _ = blend(means2d, records, ellipses, backgrounds, settings, backward=False)
         alphas = 1 - left
     meta = {
         "means2d": means2d,

@@ -83,7 +83,7 @@ def inverse_norm(squared):
 @kernel
 def project(
     start, stop, means, quats, scales, opacities, colors, sh_degree, view, K, centre,
-    width, height, eps2d, antialiased, near, far, means2d, records, radii,
+    width, height, eps2d, antialiased, near, far, means2d, records, radii, ellipses,
 ):  # fmt: skip
     """Project Gaussians start..stop for one camera.
 
@@ -108,6 +108,8 @@ def project(
         means2d: [N, 2] out, pixels.
         records: [N, 4 + D + 1] out; all zero but depth where the Gaussian is culled.
         radii: [N, 2] int32 out, pixels; 0 where culled.
+        ellipses: [N, 4] out, where opacity falls to 1/255: half width and half height of that
+            ellipse, y of its middle per x, half height per sqrt(half width^2 - x^2).
     """
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     W, H = f4(width), f4(height)
@@ -121,6 +123,7 @@ def project(
     for i in range(start, stop):
         radii[i, 0] = 0
         radii[i, 1] = 0
+        ellipses[i, 0] = f4(0)
         means2d[i, 0] = f4(0)
         means2d[i, 1] = f4(0)
         for j in range(columns - 1):
@@ -169,9 +172,10 @@ def project(
             opacity *= math.sqrt(max(f4(0), sharp_det / det))
         if opacity < f4(1 / 255):
             continue
-        extent = min(f4(3.33), math.sqrt(f4(2) * math.log(opacity * f4(255))))
-        radius_x = math.ceil(extent * math.sqrt(c00))
-        radius_y = math.ceil(extent * math.sqrt(c11))
+        exact = math.sqrt(f4(2) * math.log(opacity * f4(255)))
+        extent = min(f4(3.33), exact)
+        radius_x = f4(math.ceil(extent * math.sqrt(c00)))
+        radius_y = f4(math.ceil(extent * math.sqrt(c11)))
         px = a * x + cx
         py = b * y + cy
         if radius_x <= 0 or radius_y <= 0:
@@ -180,6 +184,10 @@ def project(
             continue
         radii[i, 0] = int(min(radius_x, f4(1e9)))
         radii[i, 1] = int(min(radius_y, f4(1e9)))
+        ellipses[i, 0] = exact * math.sqrt(c00)
+        ellipses[i, 1] = exact * math.sqrt(c11)
+        ellipses[i, 2] = c01 / c00
+        ellipses[i, 3] = math.sqrt(det) / c00
         means2d[i, 0] = px
         means2d[i, 1] = py
         inverse = f4(1) / det

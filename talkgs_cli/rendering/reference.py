@@ -198,9 +198,7 @@ def render(request: Request) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         # the stacked means2d has to lie between inputs and image to get a gradient
         screen = replace(screens[camera], means2d=meta["means2d"][camera])
         features = torch.cat(_features(request, camera, screen), 1)  # [N, X]
-        image, alpha = blend_gaussians(
-            screen, features, background, request.width, request.height
-        )
+        image, alpha = blend_gaussians(screen, features, background, request.width, request.height)
         images.append(image)
         alphas.append(alpha)
     return torch.stack(images), torch.stack(alphas), meta
