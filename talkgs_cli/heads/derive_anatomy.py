@@ -29,6 +29,8 @@ FACE_POINTS = 468  # the rest are the irises
 OPENING_RAD = (0.12, 0.18, 0.24)
 TURNS_RAD = ((0.0, 0.0), (0.2, 0.0), (-0.2, 0.0), (0.0, 0.14), (0.0, -0.14), (0.38, 0), (-0.38, 0))
 UPPER_LIP_UP = 0.25  # parts the lips from the teeth
+CONTACT_PIXEL_M = 5e-5
+LIP_DEPTH_M = 0.003  # the lips meet no further behind the rim than this
 IRIS_RADIUS_M = 0.0059
 BODY_REGIONS = ("skin", "lips", "mouth_interior", "ears", "scalp", "neck")
 
@@ -59,6 +61,7 @@ def derive_anatomy(
     for _ in range(2):  # the second round sees lips and brows in colour
         views = list(_look(head, detect, rasterize))
         corners, weights = _surface_points(head, views)
+        _move_to_contact(head, corners, weights, lips_inner, rasterize)
         regions = _regions(head, corners, weights, lips_outer, lips_inner, rasterize)
         head = _with_table(bare, corners, weights, regions)
     quad_regions = regions.reshape(-1, 2)[:, 0]
@@ -125,6 +128,50 @@ def _surface_points(
     corners = faces[candidates[chosen]]
     iris_corners, iris_weights = _irises(head)
     return np.concatenate([corners, iris_corners]), np.concatenate([weights, iris_weights])
+
+
+def _move_to_contact(
+    head: OpenHead,
+    corners: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    lips_inner: Sequence[int],
+    rasterize: Rasterizer,
+) -> None:
+    """Put the inner lip points (but the mouth's corners) where the closed lips meet, in place.
+
+    A detector looks at open mouths and sees the rim, some millimetres outside the line where the
+    lips touch; with such points every closed mouth would be fitted with lips that overlap. In a
+    column of pixels of the closed mouth, the contact is where the surface jumps furthest when the
+    mouth opens.
+    """
+    faces, template = head.faces.numpy(), head.template.double().numpy()
+    inner = np.array(lips_inner)
+    points = np.einsum("lkc,lk->lc", template[corners[inner]], weights[inner])
+    low = points.min(axis=0) - 0.006
+    size_m = points.max(axis=0) + 0.006 - low
+    size = int(size_m[1] / CONTACT_PIXEL_M), int(size_m[0] / CONTACT_PIXEL_M)
+    pixels = (template - low) / CONTACT_PIXEL_M  # seen from the front, far away
+    pixels[:, 1] = size[0] - pixels[:, 1]
+    pixels[:, 2] = 1.0 / CONTACT_PIXEL_M - pixels[:, 2]
+    triangle, barycentric = rasterize(pixels, faces, size, backfaces=False)
+    inside = [REGIONS.index(name) for name in ("upper_teeth", "lower_teeth", "tongue")]
+    skin = (triangle >= 0) & ~np.isin(head.face_regions.numpy()[triangle], inside)
+    reference = _reference(head)
+    half = len(inner) // 2  # corner, lower lip, corner, upper lip
+    for place in range(len(inner)):
+        if place % half == 0:
+            continue
+        column = int((points[place, 0] - low[0]) / CONTACT_PIXEL_M)
+        depth = np.einsum(
+            "rkc,rk->rc", template[faces[triangle[:, column]]], barycentric[:, column]
+        )
+        rows = np.flatnonzero(skin[:, column] & (depth[:, 2] > points[place, 2] - LIP_DEPTH_M))
+        hit = faces[triangle[rows, column]]
+        height = np.einsum("rk,rk->r", reference[hit][..., 1], barycentric[rows, column])
+        above = int((height[:-1] - height[1:]).argmax())
+        row = rows[above + 1] if place < half else rows[above]
+        corners[inner[place]] = faces[triangle[row, column]]
+        weights[inner[place]] = barycentric[row, column]
 
 
 def _nearest_skin_pixel(

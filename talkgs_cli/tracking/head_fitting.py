@@ -33,7 +33,8 @@ from talkgs_cli.tracking.landmark_rig import LandmarkRig
 from talkgs_cli.tracking.pose_solver import FrameState, Observations, SequenceSolver, SolverWeights
 from talkgs_cli.types import HeadModel, HeadMotion, Tracking, project
 
-FOCAL_PER_SIDE = 2.5  # focal length, in units of the frame's longer side
+# Focal length over the longer side of the frame; 1.5 to 8 fit alike, see docs/heads.md.
+FOCAL_PER_SIDE = 3.0
 KEYFRAMES = 300
 IDENTITY_ROUNDS = 12
 FRAME_ROUNDS = 8

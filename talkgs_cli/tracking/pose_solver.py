@@ -37,6 +37,9 @@ class SolverWeights:
     expression_smoothness: float = 120.0
     # Per squared radian of difference of the jaw from its neighbours' mean.
     jaw_smoothness: float = 4000.0
+    # Differences well beyond these are real (a blink, a plosive) and are let go.
+    expression_jump: float = 0.06
+    jaw_jump: float = 0.02
     # Per squared radian of the jaw's swing and roll.
     jaw_sideways: float = 20_000.0
     # Per squared standard deviation of identity, for each keyframe.
@@ -259,8 +262,12 @@ class SequenceSolver:
         if coupled is not None:
             smooth = torch.full((count + 3,), 2 * w.expression_smoothness)
             smooth[count:] = 2 * w.jaw_smoothness
-            pull = pull + (values - coupled) * smooth
-            stiffness = stiffness + smooth
+            jump = torch.full((count + 3,), w.expression_jump)
+            jump[count:] = w.jaw_jump
+            apart = values - coupled
+            smooth = smooth / (1 + (apart / jump).square())
+            pull = pull + apart * smooth
+            stiffness = stiffness + smooth  # [B, E + 3]
         gradient[:, : count + 3] += pull
         diagonal = curvature.diagonal(dim1=1, dim2=2)
         diagonal[:, : count + 3] += stiffness
