@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from talkgs_cli.errors import BadInput, MachineLacks, TalkgsError
 
+PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"<?xml")
 LOCAL_FILES_ONLY = "file,pipe,fd,crypto,data"  # a playlist must not make us fetch anything
 
 
@@ -98,13 +99,19 @@ def file_url(path: Path) -> str:
 
 
 def require_file(path: Path, what: str) -> None:
-    """Raise `BadInput` unless `path` is a readable file."""
+    """Raise `BadInput` unless `path` is a readable file, and itself the media."""
     if not path.exists():
         raise BadInput(f"There is no file {path}.", hint=f"Give the path of a {what} file.")
     if not path.is_file():
         raise BadInput(f"{path} is not a file.", hint=f"Give the path of a {what} file.")
     if not os.access(path, os.R_OK):
         raise BadInput(f"{path} can't be read.", hint="Check who may read the file.")
+    with path.open("rb") as file:
+        start = file.read(64).lstrip(b"\xef\xbb\xbf \r\n")
+    if start.startswith(PLAYLISTS):
+        raise BadInput(
+            f"{path} is a playlist, not a {what} file.", hint=f"Give a {what} file itself."
+        )
 
 
 def last_line(stderr: str) -> str:

@@ -1,6 +1,7 @@
 """Estimates how far sound and picture are apart, from the mouth and the loudness alone.
 
 It is a check for badly muxed files, good to about a frame; the translator learns its own lag.
+Loudness follows the mouth only loosely, so the answer is often that nothing can be said.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from talkgs_cli.tracking.landmark_points import INNER_LIP_LOWER, INNER_LIP_UPPER
 RANGE_S = 0.5
 STEP_S = 0.01
 WINDOW_S = 0.06  # loudness is measured over this much sound
-SLOW_S = 1.0  # slower changes than this are posture and phrase, not articulation
-LEAST_CORRELATION = 0.2
-LEAST_FRAMES = 50
+SLOW_S = 0.6  # slower changes than this are posture and phrase, not articulation
+LEAST_FRAMES = 100
+FRAMES_PER_SAMPLE = 2.5  # neighbouring frames say much the same
+LEAST_SIGMAS = 3.0  # of the correlation that unrelated curves of this length would have
+STANDS_OUT = 1.3  # the best peak over the best one elsewhere
+ELSEWHERE_S = 0.1
 
 
 def estimate_offset_s(
@@ -39,8 +43,6 @@ def estimate_offset_s(
     Returns:
         The lag of the highest correlation, or None where none stands out.
     """
-    if valid.sum() < LEAST_FRAMES:
-        return None
     opening = np.linalg.norm(
         landmarks[:, INNER_LIP_LOWER, :2] - landmarks[:, INNER_LIP_UPPER, :2], axis=-1
     )
@@ -61,8 +63,13 @@ def estimate_offset_s(
         ]
     )
     best = int(scores.argmax())
-    at_the_end = best in (0, len(scores) - 1)
-    if at_the_end or scores[best] < LEAST_CORRELATION:
+    elsewhere = scores[np.abs(lags_s - lags_s[best]) > ELSEWHERE_S].max()
+    sigmas = scores[best] * np.sqrt(inside.sum() / FRAMES_PER_SAMPLE)
+    if (
+        best in (0, len(scores) - 1)
+        or sigmas < LEAST_SIGMAS
+        or scores[best] < STANDS_OUT * elsewhere
+    ):
         return None
     return round(float(lags_s[best]), 3)
 

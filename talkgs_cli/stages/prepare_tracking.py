@@ -24,7 +24,12 @@ from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES, LANDMARK_COUNT, Face
 from talkgs_cli.tracking.matting import PersonMatting
 from talkgs_cli.types import Crop
 
-PNG_COMPRESSION = 1  # a third larger than the best, four times as fast
+PNG_OPTIONS = (
+    cv2.IMWRITE_PNG_COMPRESSION,
+    1,
+    cv2.IMWRITE_PNG_STRATEGY,
+    cv2.IMWRITE_PNG_STRATEGY_RLE,
+)
 FILES_IN_FLIGHT = 16
 JUMP = 0.35  # face heights from one frame to the next
 
@@ -164,6 +169,6 @@ def write_crops(
 
 
 def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    _, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])
+    _, data = cv2.imencode(".png", image, PNG_OPTIONS)
     with disk_errors(path):
         path.write_bytes(data.tobytes())
