@@ -1,0 +1,50 @@
+"""docs/cli.md is what `--help` says; run this file as a script to write it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from talkgs_cli.app import app
+
+PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
+COMMANDS = ("prepare", "fit", "speak", "score", "demo", "doctor", "assets", "bench")
+
+INTRODUCTION = """\
+# Commands
+
+    talkgs --help
+
+The result goes to stdout (the path made, a table, or with `--json` one object), everything else to stderr. Exit codes
+and the JSON answers are told in [design.md](design.md).
+
+| variable | what it does |
+|---|---|
+| `TALKGS_CACHE` | folder for third-party files and compiled kernels |
+| `TALKGS_ASSETS_DIR`, `TALKGS_ASSETS_REPO` | your own sources of third-party files, see [assets.md](assets.md) |
+| `TALKGS_FFMPEG` | the ffmpeg program to use |
+| `TALKGS_DEBUG=1` | show tracebacks, and what libraries have to say |
+"""
+
+
+def help_of(*command: str) -> str:
+    result = CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).invoke(
+        app, [*command, "--help"], prog_name="talkgs"
+    )
+    assert result.exit_code == 0
+    return "\n".join(line.rstrip() for line in result.stdout.splitlines())
+
+
+def page() -> str:
+    parts = [INTRODUCTION, f"```\n{help_of()}\n```\n"]
+    parts += [f"## {name}\n\n```\n{help_of(name)}\n```\n" for name in COMMANDS]
+    return "\n".join(parts)
+
+
+def test_the_page_of_commands_is_what_help_says() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), f"write it again: python {__file__}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
