@@ -16,6 +16,33 @@ LINE_EVERY_S = 20.0
 """Without a terminal, seconds between two progress lines of one stage."""
 
 
+class Pace:
+    """How fast a piece of work goes. The first step is left out: it carries compiling and loading.
+
+    Attributes:
+        started: Clock at the start, seconds.
+        count: Steps so far.
+    """
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.count = 0
+        self._first: tuple[float, int] | None = None
+
+    def add(self, n: int) -> None:
+        """Count n more steps."""
+        self.count += n
+        if self._first is None:
+            self._first = (time.monotonic(), self.count)
+
+    @property
+    def rate(self) -> float | None:
+        """Steps a second, None while it can't be told."""
+        if self._first is None or self.count == self._first[1]:
+            return None
+        return (self.count - self._first[1]) / max(time.monotonic() - self._first[0], 1e-9)
+
+
 class TerminalProgress:
     """A `runtime.Progress` drawn as live bars on stderr."""
 
@@ -50,18 +77,17 @@ class TerminalProgress:
         if self._open == 0:
             self._bars.start()
         self._open += 1
-        started, count = time.monotonic(), 0
+        pace = Pace()
         task = self._bars.add_task(name, total=total, rate="")
 
         def advance(n: int) -> None:
-            nonlocal count
-            count += n
-            rate = _rate(count, time.monotonic() - started)
+            pace.add(n)
+            rate = f"{pace.rate:.1f}/s" if pace.rate else ""
             self._bars.update(task, advance=n, rate=rate)
 
         try:
             yield advance
-            self.note(_finished_line(name, count, time.monotonic() - started))
+            self.note(finished_line(name, pace))
         finally:
             self._bars.remove_task(task)
             self._open -= 1
@@ -79,19 +105,19 @@ class LineProgress:
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
         """Report one counted piece of work; the yielded function advances it by n."""
-        started, count = time.monotonic(), 0
-        next_line = started + FIRST_LINE_S
+        pace = Pace()
+        next_line = pace.started + FIRST_LINE_S
 
         def advance(n: int) -> None:
-            nonlocal count, next_line
-            count += n
+            nonlocal next_line
+            pace.add(n)
             now = time.monotonic()
-            if now >= next_line:
+            if now >= next_line and pace.count != total:
                 next_line = now + LINE_EVERY_S
-                self.note(_running_line(name, count, total, now - started))
+                self.note(running_line(name, pace, total))
 
         yield advance
-        self.note(_finished_line(name, count, time.monotonic() - started))
+        self.note(finished_line(name, pace))
 
     def note(self, message: str) -> None:
         """Print one sentence."""
@@ -103,27 +129,26 @@ def make_progress() -> TerminalProgress | LineProgress:
     return TerminalProgress() if sys.stderr.isatty() else LineProgress()
 
 
-def _rate(count: int, elapsed_s: float) -> str:
-    return f"{count / elapsed_s:.1f}/s" if count and elapsed_s > 0 else ""
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
+def duration(seconds: float) -> str:
+    """Seconds as people write them."""
+    if seconds < 59.5:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def _running_line(name: str, count: int, total: int | None, elapsed_s: float) -> str:
-    parts = [f"{name}: {count}" + (f"/{total}" if total else "")]
-    if count:
-        parts.append(_rate(count, elapsed_s))
-        if total and count < total:
-            parts.append(f"{_duration(elapsed_s / count * (total - count))} left")
+def running_line(name: str, pace: Pace, total: int | None) -> str:
+    """Stage, count, rate, time left."""
+    parts = [f"{name}: {pace.count}" + (f"/{total}" if total else "")]
+    if rate := pace.rate:
+        parts.append(f"{rate:.1f}/s")
+        if total and pace.count < total:
+            parts.append(f"{duration((total - pace.count) / rate)} left")
     return ", ".join(parts)
 
 
-def _finished_line(name: str, count: int, elapsed_s: float) -> str:
-    counted = f" {count}," if count > 1 else ""
-    return f"{name}:{counted} done in {_duration(elapsed_s)}"
+def finished_line(name: str, pace: Pace) -> str:
+    """Stage, count, time taken."""
+    counted = f" {pace.count}," if pace.count > 1 else ""
+    return f"{name}:{counted} done in {duration(time.monotonic() - pace.started)}"
