@@ -264,6 +264,9 @@ def score(
         console.print_json(answer)
     else:
         console.print_score(answer)
+    if folder is not None:
+        console.print_error(f"Kept in {folder.scores}")
+        console.print_error(f"Next: talkgs speak {_quoted(folder.path)} --audio FILE")
 
 
 @app.command(

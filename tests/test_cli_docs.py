@@ -16,13 +16,14 @@ INTRODUCTION = """\
 
     talkgs --help
 
-The result goes to stdout (the path made, a table, or with `--json` one object), everything else to stderr. Exit codes
-and the JSON answers are told in [design.md](design.md).
+The result goes to stdout (the path made, a table, or with `--json` one object), everything else to
+stderr. Exit codes and the JSON answers are told in [design.md](design.md).
 
 | variable | what it does |
 |---|---|
 | `TALKGS_CACHE` | folder for third-party files and compiled kernels |
-| `TALKGS_ASSETS_DIR`, `TALKGS_ASSETS_REPO` | your own sources of third-party files, see [assets.md](assets.md) |
+| `TALKGS_ASSETS_DIR` | folder of your own with third-party files, see [assets.md](assets.md) |
+| `TALKGS_ASSETS_REPO` | the same on the Hugging Face Hub |
 | `TALKGS_FFMPEG` | the ffmpeg program to use |
 | `TALKGS_DEBUG=1` | show tracebacks, and what libraries have to say |
 """
