@@ -178,7 +178,8 @@ def _bin(means2d: Any, depths: Any, ellipses: Any, settings: Settings, backward:
     bins = _Bins(
         np.empty(tiles + 1, np.int32),
         pair_start,
-        *np.empty((2, pair_start[-1]), np.int32),
+        np.empty(pair_start[-1], np.int32),
+        np.empty(pair_start[-1], np.int32),
         np.empty(pair_start[-1] if backward else 0, np.int32),
     )
     numba_binning.fill_tiles(

@@ -83,6 +83,7 @@ def blend_tiles(
     c0 = column + first
     c1 = c0 + (1 if channels > 1 else 0)
     c2 = c0 + (2 if channels > 2 else 0)
+    b0, b1, b2 = background[first], background[c1 - column], background[c2 - column]
     # planes: transmittance, three channels, x, y
     S = np.empty(6 * PLANE, np.float32)
     for i in range(PLANE):
@@ -93,13 +94,14 @@ def blend_tiles(
         X0, Y0 = (tile - ty * tiles_x) * TILE_WIDTH, ty * TILE_HEIGHT
         wide, high = min(TILE_WIDTH, width - X0), min(TILE_HEIGHT, height - Y0)
         for i in range(PLANE):
-            S[i] = -one
+            S[i] = one
             S[PLANE + i] = zero
             S[2 * PLANE + i] = zero
             S[3 * PLANE + i] = zero
-        for y in range(high):
-            for x in range(wide):
-                S[y * TILE_WIDTH + x] = one
+        if wide < TILE_WIDTH or high < TILE_HEIGHT:  # what lies outside the image is finished
+            for i in range(PLANE):
+                if i % TILE_WIDTH >= wide or i // TILE_WIDTH >= high:
+                    S[i] = -one
         left, top = f4(X0) + half, f4(Y0) + half
         begin = tile_start[tile]
         for k in range(begin, tile_start[tile + 1]):
@@ -135,8 +137,9 @@ def blend_tiles(
             for x in range(wide):
                 i = y * TILE_WIDTH + x
                 t = abs(S[i])
-                for j in range(channels):
-                    image[Y0 + y, X0 + x, first + j] = (
-                        S[(1 + j) * PLANE + i] + t * background[first + j]
-                    )
                 transmittance[Y0 + y, X0 + x] = t
+                image[Y0 + y, X0 + x, first] = S[PLANE + i] + t * b0
+                if channels > 1:
+                    image[Y0 + y, X0 + x, first + 1] = S[2 * PLANE + i] + t * b1
+                if channels > 2:
+                    image[Y0 + y, X0 + x, first + 2] = S[3 * PLANE + i] + t * b2

@@ -75,11 +75,17 @@ def _make_backward(absolute: bool) -> Any:
                 for x in range(wide):
                     i = y * TILE_WIDTH + x
                     S[i] = one
-                    behind = zero
-                    for j in range(channels):
-                        gradient = grad_image[Y0 + y, X0 + x, first + j]
-                        S[(2 + j) * PLANE + i] = gradient
-                        behind += gradient * image[Y0 + y, X0 + x, first + j]
+                    g0 = grad_image[Y0 + y, X0 + x, first]
+                    behind = g0 * image[Y0 + y, X0 + x, first]
+                    S[2 * PLANE + i] = g0
+                    if channels > 1:
+                        g1 = grad_image[Y0 + y, X0 + x, first + 1]
+                        behind += g1 * image[Y0 + y, X0 + x, first + 1]
+                        S[3 * PLANE + i] = g1
+                    if channels > 2:
+                        g2 = grad_image[Y0 + y, X0 + x, first + 2]
+                        behind += g2 * image[Y0 + y, X0 + x, first + 2]
+                        S[4 * PLANE + i] = g2
                     if first == 0:
                         behind -= grad_alpha[Y0 + y, X0 + x] * transmittance[Y0 + y, X0 + x]
                     S[PLANE + i] = behind
