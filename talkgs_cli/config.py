@@ -189,7 +189,7 @@ class TranslatorConfig:
     parameter_weight: float = 10.0
     smoothness_weight: float = 1000.0
     # Share of training windows that are silence, to be answered with a closed mouth.
-    silence_share: float = 0.1
+    silence_share: float = 0.05
     # Gaussian smoothing of the result over time, seconds.
     smoothing_s: float = 0.02
     # The gain that restores the speaker's liveliness is kept inside 1 .. this.

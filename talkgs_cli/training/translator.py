@@ -8,7 +8,7 @@ rehearsal did not see; the final model then learns from everything it was given.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -33,6 +33,7 @@ from talkgs_cli.training.translator_data import (
 )
 from talkgs_cli.training.translator_linear import best_lag_s, best_strength, linear_filter
 from talkgs_cli.training.translator_measure import behaviour
+from talkgs_cli.training.translator_windows import Lesson, WindowSampler
 
 Array = NDArray[np.float32]
 
@@ -41,34 +42,9 @@ MIN_FRAMES = 25
 REHEARSAL_BLOCKS = ((0.375, 0.5), (0.875, 1.0))
 GAP_S = 0.5
 MIN_REHEARSAL_S = 4.0
-WINDOW_S = 2.0
-BATCH = 8
 LEARNING_RATE = 2e-3
-FEATURE_NOISE = 0.6
-CHANNEL_NOISE = 0.3
 # A little beyond what was seen is still this speaker.
 RANGE_QUANTILES = (0.002, 0.998)
-
-
-@dataclass
-class Lesson:
-    """Everything the parts learn from, on one clip.
-
-    Attributes:
-        components: [n, K] of the clip's sound, 50 Hz.
-        positions: [T] where each frame reads the components (lag included), in samples.
-        codes: [T, Z] lip codes.
-        usable: [T] bool.
-        silence: Components of pauses, each [n, K].
-        rest_code: [Z] the answer to silence.
-    """
-
-    components: Array
-    positions: NDArray[np.float64]
-    codes: Array
-    usable: NDArray[np.bool_]
-    silence: list[Array]
-    rest_code: Array
 
 
 def train_translator(
@@ -306,87 +282,3 @@ def _train_network(
         optimiser.step()
         rate.step()
         advance(1)
-
-
-@dataclass
-class Batch:
-    """Windows of one step.
-
-    Attributes:
-        components: [B, K, n].
-        before: [B, L] sample before each frame.
-        share: [B, L] how far to the next sample.
-        codes: [B, L, Z] targets.
-        weight: [B, L] 0 where there is nothing to learn.
-    """
-
-    components: Tensor
-    before: Tensor
-    share: Tensor
-    codes: Tensor
-    weight: Tensor
-
-    def read(self, curve: Tensor) -> Tensor:
-        """Read a [B, Z, n] curve at the frames' own times: [B, L, Z]."""
-        index = self.before[:, None].expand(-1, curve.shape[1], -1)
-        share = self.share[:, None]
-        value = curve.gather(2, index) * (1 - share) + curve.gather(2, index + 1) * share
-        return value.transpose(1, 2)
-
-
-class WindowSampler:
-    """Draws windows of 2 s at random places, some of them silence, with noisy components."""
-
-    def __init__(self, lesson: Lesson, silence_share: float, rng: np.random.Generator) -> None:
-        self.lesson = lesson
-        self.rng = rng
-        spacing = float(np.diff(lesson.positions).mean())
-        self.length = min(len(lesson.positions), round(WINDOW_S * FEATURE_RATE_HZ / spacing))
-        self.span = int(np.ceil(self.length * spacing)) + 2
-        self.silences = round(BATCH * silence_share) if lesson.silence else 0
-        if silence_share > 0 and lesson.silence:
-            self.silences = max(1, self.silences)
-        starts = len(lesson.positions) - self.length + 1
-        usable = np.convolve(lesson.usable, np.ones(self.length), "valid")[:starts]
-        self.chance = usable / usable.sum()
-
-    def draw(self) -> Batch:
-        """One batch."""
-        items = [self._clip_window() for _ in range(BATCH - self.silences)]
-        items += [self._silent_window() for _ in range(self.silences)]
-        sound, before, share, codes, weight = (
-            torch.from_numpy(np.stack(column)) for column in zip(*items, strict=True)
-        )
-        channel = 1 + CHANNEL_NOISE * torch.randn(len(items), 1, sound.shape[2])
-        offset = CHANNEL_NOISE * torch.randn(len(items), 1, sound.shape[2])
-        noisy = sound * channel + offset + FEATURE_NOISE * torch.randn_like(sound)
-        return Batch(noisy.transpose(1, 2), before, share, codes, weight)
-
-    def _clip_window(self) -> tuple[NDArray[np.generic], ...]:
-        lesson = self.lesson
-        start = int(self.rng.choice(len(self.chance), p=self.chance))
-        part = slice(start, start + self.length)
-        position = np.clip(lesson.positions[part], 0, len(lesson.components) - 1)
-        first = int(position[0])
-        rows = np.clip(np.arange(first, first + self.span), 0, len(lesson.components) - 1)
-        before = np.minimum((position - first).astype(np.int64), self.span - 2)
-        share = (position - first - before).astype(np.float32)
-        return (
-            lesson.components[rows],
-            before,
-            share,
-            lesson.codes[part].astype(np.float32),
-            lesson.usable[part].astype(np.float32),
-        )
-
-    def _silent_window(self) -> tuple[NDArray[np.generic], ...]:
-        pause = self.lesson.silence[int(self.rng.integers(len(self.lesson.silence)))]
-        rows = np.clip(np.arange(self.span), 0, len(pause) - 1)
-        before = np.linspace(0, self.span - 2, self.length).astype(np.int64)
-        return (
-            pause[rows],
-            before,
-            np.zeros(self.length, np.float32),
-            np.tile(self.lesson.rest_code, (self.length, 1)).astype(np.float32),
-            np.ones(self.length, np.float32),
-        )

@@ -16,8 +16,8 @@ Array = NDArray[np.float32]
 
 SILENCE_S = 3.0
 SPEECH_BEFORE_S = 1.5
-# The mouth takes this long to come to rest after a word; the answer to silence is asked later.
-SETTLING_S = 0.3
+# Mouths stay ajar in the short pauses inside a sentence; rest is asked for only after this long.
+SETTLING_S = 0.8
 CLOSED_QUANTILES = (0.03, 0.15)
 
 
@@ -137,7 +137,7 @@ def silence_features(encoder: AudioEncoder, samples: Array, seed: int = 0) -> li
     white = rng.standard_normal((3, count))
     rumble = np.cumsum(rng.standard_normal(count))
     rumble -= np.convolve(rumble, np.ones(800) / 800, "same")
-    levels_dbfs = (None, -65.0, -52.0, -42.0, -48.0)
+    levels_dbfs = (None, -70.0, -60.0, -52.0, -52.0)
     kinds = [np.zeros(count), *white, rumble / rumble.std()]
     sound = normalise_loudness(samples)
     speech_count = min(int(SPEECH_BEFORE_S * SAMPLE_RATE_HZ), len(sound))
