@@ -2,12 +2,13 @@
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from talkgs_cli.assets import is_present
-from talkgs_cli.config import DemoConfig, FitConfig, PrepareConfig
+from talkgs_cli.config import DemoConfig, FitConfig, PrepareConfig, TranslatorConfig
 from talkgs_cli.runtime import SilentProgress
 
 SMALL = DemoConfig(duration_s=8.0, size=224)
@@ -50,15 +51,22 @@ def prepared_speaker(demo_video: DemoVideo, tmp_path_factory: pytest.TempPathFac
     return folder
 
 
+def tiny_fit(folder: Path) -> dict:
+    """Fit as little as gives a picture and a moving mouth: few steps, the linear lip model."""
+    from talkgs_cli.speaker import SpeakerFolder
+    from talkgs_cli.stages import fit as stage
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "TranslatorConfig", partial(TranslatorConfig, networks=0))
+        return stage.fit(SpeakerFolder.open_(folder), TINY_FIT, SilentProgress())
+
+
 @pytest.fixture(scope="session")
 def fitted_speaker(prepared_speaker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the demo speaker after the tiniest fit. Read-only: see `speaker_copy`."""
-    from talkgs_cli.speaker import SpeakerFolder
-    from talkgs_cli.stages.fit import fit
-
     folder = tmp_path_factory.mktemp("fitted") / "speaker"
     shutil.copytree(prepared_speaker, folder)
-    fit(SpeakerFolder.open_(folder), TINY_FIT, SilentProgress())
+    tiny_fit(folder)
     return folder
 
 

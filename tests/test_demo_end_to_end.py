@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from demo_fixtures import tiny_fit
 
-from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.speaker import SpeakerFolder
 
 pytestmark = pytest.mark.slow
@@ -83,12 +83,9 @@ def test_four_commands_make_a_speaker_talk(
     assert 18 < tracked < 60, "forty steps already look like the speaker"
 
 
-def test_stages_do_not_change_a_finished_speaker(fitted_speaker, demo_video, speaker_copy):
-    from demo_fixtures import TINY_FIT
-
-    from talkgs_cli.stages.fit import fit
-
-    speaker = SpeakerFolder.open_(speaker_copy(fitted_speaker))
-    before = speaker.gaussians.read_bytes()
-    assert fit(speaker, TINY_FIT, SilentProgress())["already_done"]
-    assert speaker.gaussians.read_bytes() == before
+def test_fitting_again_leaves_a_finished_speaker_alone(fitted_speaker, speaker_copy):
+    folder = speaker_copy(fitted_speaker)
+    gaussians = SpeakerFolder.open_(folder).gaussians
+    before = gaussians.read_bytes()
+    assert tiny_fit(folder)["already_done"]
+    assert gaussians.read_bytes() == before
