@@ -110,7 +110,7 @@ class OpenHead:
     def _read(cls, path: Path) -> OpenHead:
         with safe_open(path, framework="pt") as file:
             names = tuple(file.metadata()["expression_names"].split(","))
-            return cls(names, **{key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+            return cls(names, **{key: file.get_tensor(key).clone() for key in file.keys()})  # noqa: SIM118
 
     def only(self, vertices: Tensor) -> OpenHead:
         """The same head with only some vertices ([K] int64); it has no faces and no landmarks."""

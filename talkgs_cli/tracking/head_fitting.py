@@ -35,8 +35,8 @@ from talkgs_cli.types import HeadModel, HeadMotion, Tracking, project
 
 # Focal length over the longer side of the frame; 1.5 to 8 fit alike, see docs/heads.md.
 FOCAL_PER_SIDE = 3.0
-KEYFRAMES = 300
-IDENTITY_ROUNDS = 12
+KEYFRAMES = 240
+IDENTITY_ROUNDS = 7
 FRAME_ROUNDS = 8
 POSE_SMOOTHING_S = 0.024  # 0.6 frames at 25 a second; more costs sharpness of the avatar
 JAW_OPEN_RAD = 0.43  # first guess of the jaw at ARKit's jawOpen = 1
@@ -98,8 +98,7 @@ def fit_head(
     shape = torch.zeros(head.shape_count)
     with progress.stage("identity", IDENTITY_ROUNDS) as advance:
         solver = SequenceSolver(rig, seen.at(keys), weights)
-        shape, solved = solver.solve_identity(shape, state.at(keys), IDENTITY_ROUNDS)
-        advance(IDENTITY_ROUNDS)
+        shape, solved = solver.solve_identity(shape, state.at(keys), IDENTITY_ROUNDS, advance)
     settled_rig = rig.settle(shape)
     _start_from(state, keys, solved)
     with progress.stage("head pose", len(used) * FRAME_ROUNDS) as advance:

@@ -197,7 +197,7 @@ class SequenceSolver:
         return state
 
     def solve_identity(
-        self, shape: Tensor, state: FrameState, rounds: int
+        self, shape: Tensor, state: FrameState, rounds: int, advance: Callable[[int], None]
     ) -> tuple[Tensor, FrameState]:
         """Refine one identity together with all frames given (keyframes: no temporal terms).
 
@@ -246,6 +246,7 @@ class SequenceSolver:
                     for now, answer in solved
                 ]
             )
+            advance(1)
         return shape, state
 
     def _with_priors(
