@@ -14,6 +14,9 @@ from torch import Tensor
 
 from talkgs_cli.errors import UsageError
 
+WIDEST = 2054
+"""Columns the kernel has room for (numba_ssim.MAX_WIDTH)."""
+
 
 class _FusedSSIM(torch.autograd.Function):
     @staticmethod
@@ -23,10 +26,11 @@ class _FusedSSIM(torch.autograd.Function):
 
         image, target = image.detach().contiguous(), target.detach().contiguous()
         gradient = torch.empty_like(image)
-        totals = np.empty(len(image))
+        pieces = len(image) * -(-image.shape[1] // numba_ssim.BAND)
+        totals = np.empty(pieces)
         run_pieces(
-            numba_ssim.ssim_channels, [(c, c + 1) for c in range(len(image))], image.numpy(),
-            target.numpy(), gradient.numpy(), numba_ssim.WINDOW, totals,
+            numba_ssim.ssim_bands, [(p, p + 1) for p in range(pieces)], image.numpy(),
+            target.numpy(), gradient.numpy(), totals,
             np.float32(numba_ssim.STABILISER_1), np.float32(numba_ssim.STABILISER_2),
         )  # fmt: skip
         ctx.save_for_backward(gradient)
@@ -58,7 +62,7 @@ def ssim(image: Tensor, target: Tensor) -> Tensor:
         raise UsageError(
             f"SSIM needs two [C, H, W] images, got {list(image.shape)} and {list(target.shape)}."
         )
-    if image.is_cpu and image.dtype == torch.float32:
+    if image.is_cpu and image.dtype == torch.float32 and image.shape[2] <= WIDEST:
         return _FusedSSIM.apply(image, target)
     return ssim_reference(image, target)
 
