@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 JAW_OPEN_RAD = 0.18  # widest opening in speech
 PIVOT = (0.0, -0.08, -0.06)  # metres, head frame: where head and neck meet
-ROTATION_RAD = (0.035, 0.055, 0.025)  # amplitudes of nod, turn, tilt
+ROTATION_RAD = (0.025, 0.05, 0.022)  # amplitudes of nod, turn, tilt
 SHIFT_M = (0.003, 0.002, 0.003)
 BLINK = (0.35, 0.95, 1.0, 0.7, 0.3, 0.1)  # lid closure at 25 frames a second
 
@@ -68,7 +68,7 @@ def move(
     jaw = torch.zeros(count, 3)
     jaw[:, 0] = torch.from_numpy((articulation.opening * JAW_OPEN_RAD).astype(np.float32))
     turn = _wander(times, rng, ROTATION_RAD)
-    turn[:, 0] += 0.015 * _emphasis(articulation)
+    turn[:, 0] += 0.012 * _emphasis(articulation)
     poses = _poses(world_to_camera, turn, _wander(times, rng, SHIFT_M))
     return DemoMotion(
         HeadMotion(expression.clamp(low, high), jaw, torch.zeros(count, 0), poses),

@@ -13,6 +13,8 @@ from talkgs_cli.errors import MachineLacks
 
 SAMPLE_RATE_HZ = 16000
 VOLUME = 0.5  # at 1 the voice clips
+LEAD_S, TAIL_S = 0.6, 0.35  # silence at the ends
+PAUSE_S = 0.3  # shortest pause between sentences
 
 SENTENCES = (
     "Good morning, and welcome aboard.",
@@ -74,21 +76,30 @@ def synthesize(texts: list[str], voice: str) -> list[NDArray[np.float32]]:
 def monologue(duration_s: float, voice: str, seed: int) -> NDArray[np.float32]:
     """Sentences with pauses between them, exactly `duration_s` long.
 
-    Starts and ends in silence; a sentence that no longer fits is left out.
+    Starts and ends in silence. Sentences that do not fit are left out and the pauses grow, so that
+    the last second (which is held out from training) is speech like the rest.
 
     Returns:
         [duration_s * 16000] samples.
     """
     rng = np.random.default_rng(seed)
+    count = round(duration_s * SAMPLE_RATE_HZ)
+    lead, tail, shortest = (round(s * SAMPLE_RATE_HZ) for s in (LEAD_S, TAIL_S, PAUSE_S))
     rounds = 1 + int(duration_s // 40)
-    clips = synthesize(list(SENTENCES) * rounds, voice)
-    sound = np.zeros(round(duration_s * SAMPLE_RATE_HZ), np.float32)
-    at = int(0.6 * SAMPLE_RATE_HZ)
-    tail = int(0.5 * SAMPLE_RATE_HZ)
-    for clip in clips:
-        if at + len(clip) + tail <= len(sound):
-            sound[at : at + len(clip)] = clip
-            at += len(clip) + int(rng.uniform(0.35, 0.9) * SAMPLE_RATE_HZ)
+    chosen: list[NDArray[np.float32]] = []
+    free = count - lead - tail
+    for clip in synthesize(list(SENTENCES) * rounds, voice):
+        needed = len(clip) + (shortest if chosen else 0)
+        if needed <= free:
+            chosen.append(clip)
+            free -= needed
+    share = rng.uniform(0.5, 1.5, max(len(chosen) - 1, 1))
+    pauses = shortest + np.floor(free * share / share.sum()).astype(int)
+    sound = np.zeros(count, np.float32)
+    at = lead
+    for clip, pause in zip(chosen, [*pauses, 0], strict=False):
+        sound[at : at + len(clip)] = clip
+        at += len(clip) + pause
     return sound
 
 
