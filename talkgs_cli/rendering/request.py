@@ -84,6 +84,11 @@ class Request:
             )
         if self.width < 1 or self.height < 1:
             raise UsageError(f"An image of {self.width} by {self.height} pixels can't be drawn.")
+        if not 0 < self.near_plane < self.far_plane:
+            raise UsageError(
+                f"near_plane is {self.near_plane:g} and far_plane {self.far_plane:g}, "
+                "not 0 < near < far."
+            )
         self._check_shapes()
         self._check_finite()
 
