@@ -7,6 +7,7 @@ the 50 Hz grid of the features; frames only read the resulting curve at their ow
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +31,10 @@ LAG_TOLERANCE_S = 0.08
 # Samples of context on each side of a piece of the curve; more than any part of the model sees.
 MARGIN = 32
 PIECE = 3000
+# A pause counts as silence where the detector is sure of it for this long to both sides, so that
+# the mouth is free again before the next word; it then closes and opens over about this long.
+PAUSE_REACH_S = 0.2
+PAUSE_BLEND_S = 0.06
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,8 @@ class MotionTranslator(nn.Module):
     """Speech features to mouth vectors: the mean of a linear filter and a few small networks.
 
     The model predicts a lip code: principal components of this speaker's mouth, weighted by how
-    far they move the lips. Its result stays inside the range the speaker showed.
+    far they move the lips. Its result stays inside the range the speaker showed. A detector of its
+    own knows silence, where the mouth is closed whatever the rest says.
     """
 
     feature_mean: Tensor  # [D]
@@ -109,10 +115,13 @@ class MotionTranslator(nn.Module):
     projection: Tensor  # [D, K]
     linear_weight: Tensor  # [Z, K, taps]
     linear_bias: Tensor  # [Z]
+    silence_weight: Tensor  # [1, K, taps]
+    silence_bias: Tensor  # [1]
     code_range: Tensor  # [2, Z] lowest and highest code
     decoder: Tensor  # [Z, M]
     mouth_mean: Tensor  # [M]
     rest: Tensor  # [M] the closed mouth
+    rest_code: Tensor  # [Z]
     opening: Tensor  # [M] metres of inner-lip opening per unit of the mouth vector
     opening_range: Tensor  # [2] metres, least and most
 
@@ -125,10 +134,13 @@ class MotionTranslator(nn.Module):
             "projection": (about.feature_size, about.components),
             "linear_weight": (about.codes, about.components, about.taps),
             "linear_bias": (about.codes,),
+            "silence_weight": (1, about.components, about.taps),
+            "silence_bias": (1,),
             "code_range": (2, about.codes),
             "decoder": (about.codes, about.mouth_size),
             "mouth_mean": (about.mouth_size,),
             "rest": (about.mouth_size,),
+            "rest_code": (about.codes,),
             "opening": (about.mouth_size,),
             "opening_range": (2,),
         }
@@ -152,15 +164,33 @@ class MotionTranslator(nn.Module):
         return ((features - self.feature_mean) * self.feature_scale) @ self.projection
 
     def codes(self, components: Tensor) -> Tensor:
-        """[n, K] components to [n, Z] lip codes, both at 50 Hz, before gain and limits."""
-        padded = components.T[None]  # [1, K, n]
-        padded = F.pad(padded, (MARGIN, MARGIN), mode="replicate")
+        """[n, K] components to [n, Z] lip codes, both at 50 Hz: lively, limited, closed at rest."""
+        codes = smooth(self._in_pieces(components, self._mean_of_parts), self.about.smoothing_s)
+        lively = (codes * self.about.gain).clamp(self.code_range[0], self.code_range[1])
+        closed = self.silence(components)[:, None]
+        return closed * self.rest_code + (1 - closed) * lively
+
+    def silence(self, components: Tensor) -> Tensor:
+        """[n, K] components to [n] in 0..1: 1 inside lasting silence."""
+
+        def detect(piece: Tensor) -> Tensor:
+            padding = self.about.taps // 2
+            return F.conv1d(piece, self.silence_weight, self.silence_bias, padding=padding)
+
+        sure = (4 * self._in_pieces(components, detect).T[None] - 1.5).clamp(0, 1)  # [1, 1, n]
+        reach = round(PAUSE_REACH_S * FEATURE_RATE_HZ)
+        held = F.pad(sure, (reach, reach), mode="replicate")
+        lasting = -F.max_pool1d(-held, 2 * reach + 1, stride=1)
+        return smooth(lasting[0].T, PAUSE_BLEND_S)[:, 0]
+
+    def _in_pieces(self, components: Tensor, model: Callable[[Tensor], Tensor]) -> Tensor:
+        """Run a model of time over [n, K] in pieces of a minute: constant memory."""
+        padded = F.pad(components.T[None], (MARGIN, MARGIN), mode="replicate")  # [1, K, n + 64]
         pieces = []
         for start in range(0, len(components), PIECE):
             stop = min(start + PIECE, len(components))
             piece = padded[..., start : stop + 2 * MARGIN]
-            inside = slice(MARGIN, MARGIN + stop - start)
-            pieces.append(self._mean_of_parts(piece)[..., inside])
+            pieces.append(model(piece)[..., MARGIN : MARGIN + stop - start])
         return torch.cat(pieces, dim=-1)[0].T
 
     def _mean_of_parts(self, components: Tensor) -> Tensor:
@@ -174,10 +204,8 @@ class MotionTranslator(nn.Module):
         return share * linear + (1 - share) * learned
 
     def decode(self, codes: Tensor) -> Tensor:
-        """[n, Z] codes to [n, M] mouth vectors inside the speaker's own range."""
-        lively = (codes * self.about.gain).clamp(self.code_range[0], self.code_range[1])
-        departure = lively @ self.decoder
-        return self._limit_opening(departure) + self.mouth_mean
+        """[n, Z] codes to [n, M] mouth vectors, the lips no further apart than the speaker's."""
+        return self._limit_opening(codes @ self.decoder) + self.mouth_mean
 
     def _limit_opening(self, departure: Tensor) -> Tensor:
         """Scale departures from the mean mouth so that the lips part no more and no less."""
@@ -221,7 +249,7 @@ class MotionTranslator(nn.Module):
             )
         if not len(features):
             raise BadInput("There are no audio features.", hint="Give a sound that isn't empty.")
-        codes = smooth(self.codes(self.project(features)), self.about.smoothing_s)
+        codes = self.codes(self.project(features))
         lag_s = self.about.lag_s - (0.0 if clip_timing else self.clip_offset_s)
         times_s = frame_times_s(frame_count, frame_rate) + lag_s
         return self.decode(torch.from_numpy(sample_at(codes.numpy(), times_s)))

@@ -31,7 +31,12 @@ from talkgs_cli.training.translator_data import (
     closed_mouth,
     opening_direction,
 )
-from talkgs_cli.training.translator_linear import best_lag_s, best_strength, linear_filter
+from talkgs_cli.training.translator_linear import (
+    best_lag_s,
+    best_strength,
+    linear_filter,
+    silence_filter,
+)
 from talkgs_cli.training.translator_measure import behaviour
 from talkgs_cli.training.translator_windows import Lesson, WindowSampler
 
@@ -100,7 +105,6 @@ def train_translator(
         codes=lip_code.encode(mouth),
         usable=usable,
         silence=[space(pause) for pause in silence if len(pause)],
-        rest_code=lip_code.encode(closed_mouth(mouth[usable], opening)),
     )
     about = TranslatorDescription(
         encoder=config.encoder,
@@ -144,6 +148,7 @@ def _blank(
     """A translator with everything but its learnt parts."""
     frame = MotionTranslator(about)
     codes = lesson.codes[lesson.usable]
+    rest = closed_mouth(mouth, opening)
     values = {
         "feature_mean": space.mean,
         "feature_scale": space.scale,
@@ -151,7 +156,8 @@ def _blank(
         "code_range": np.quantile(codes, RANGE_QUANTILES, axis=0),
         "decoder": lip_code.decoder,
         "mouth_mean": lip_code.mean,
-        "rest": closed_mouth(mouth, opening),
+        "rest": rest,
+        "rest_code": lip_code.encode(rest),
         "opening": opening,
         "opening_range": np.quantile(mouth @ opening, RANGE_QUANTILES),
     }
@@ -185,10 +191,10 @@ def _rehearse_and_train(
                 near[max(0, block.start - gap) : block.stop + gap] = True
             unseen &= lesson.usable
             rehearsal = replace(lesson, usable=lesson.usable & ~near)
-            strength = best_strength(rehearsal, unseen, frame.about.taps, config.silence_share)
+            strength = best_strength(rehearsal, unseen, frame.about.taps)
             trial = _learn(frame, rehearsal, strength, config, advance)
             seen = mouth[rehearsal.usable]
-            gain = _fitted_gain(trial, features, mouth, unseen, frame_rate, config.max_gain)
+            gain = _fitted_gain(trial, features, mouth, unseen, frame_rate, config)
             trial.about = replace(trial.about, gain=gain)
             guess = trial.predict(features, len(mouth), frame_rate, clip_timing=True).numpy()
             figures = behaviour(guess, mouth, seen, unseen, frame.opening.numpy())
@@ -215,13 +221,13 @@ def _fitted_gain(
     mouth: Array,
     unseen: NDArray[np.bool_],
     frame_rate: Fraction,
-    most: float,
+    config: TranslatorConfig,
 ) -> float:
-    """How much livelier the unseen mouth was than its prediction."""
+    """What brings the prediction near the liveliness of the unseen mouth."""
     opening = trial.opening.numpy()
     guess = trial.predict(features, len(mouth), frame_rate, clip_timing=True).numpy()
     ratio = (mouth[unseen] @ opening).std() / max(float((guess[unseen] @ opening).std()), 1e-9)
-    return float(np.clip(ratio, 1.0, most))
+    return float(np.clip(config.liveliness * ratio, 1.0, config.max_gain))
 
 
 def _learn(
@@ -234,9 +240,12 @@ def _learn(
     """Fill a copy of the blank translator with learnt parts."""
     translator = MotionTranslator(frame.about)
     translator.load_state_dict(frame.state_dict())
-    weight, bias = linear_filter(lesson, frame.about.taps, strength, config.silence_share)
+    weight, bias = linear_filter(lesson, frame.about.taps, strength)
     translator.linear_weight.copy_(torch.from_numpy(weight))
     translator.linear_bias.copy_(torch.from_numpy(bias))
+    weight, bias = silence_filter(lesson, frame.about.taps)
+    translator.silence_weight.copy_(torch.from_numpy(weight))
+    translator.silence_bias.copy_(torch.from_numpy(bias))
     for index in range(config.networks):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed + index)
@@ -255,8 +264,8 @@ def _train_network(
     seed: int,
     advance: Callable[[int], None],
 ) -> None:
-    """Adam on windows of the clip and of silence; the loss lives in lip-code space."""
-    windows = WindowSampler(lesson, config.silence_share, np.random.default_rng(seed))
+    """Adam on windows of the clip; the loss lives in lip-code space."""
+    windows = WindowSampler(lesson, np.random.default_rng(seed))
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=1e-2)
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimiser,

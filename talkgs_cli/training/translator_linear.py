@@ -16,6 +16,7 @@ from talkgs_cli.networks.timing import FEATURE_RATE_HZ, sample_at
 Array = NDArray[np.float32]
 
 STRENGTHS = (0.3, 1.0, 3.0)
+SILENCE_STRENGTH = 0.3
 LAGS_S = np.arange(-0.16, 0.2801, 0.02)
 LAG_COMPONENTS = 48
 LAG_FOLDS = 4
@@ -31,7 +32,6 @@ class LinearLesson(Protocol):
     codes: Array
     usable: NDArray[np.bool_]
     silence: list[Array]
-    rest_code: Array
 
 
 def design(components: Array, positions: NDArray[np.floating], taps: int) -> Array:
@@ -50,9 +50,7 @@ def design(components: Array, positions: NDArray[np.floating], taps: int) -> Arr
     return around.transpose(0, 2, 1).reshape(len(positions), -1)
 
 
-def linear_filter(
-    lesson: LinearLesson, taps: int, strength: float, silence_share: float
-) -> tuple[Array, Array]:
+def linear_filter(lesson: LinearLesson, taps: int, strength: float) -> tuple[Array, Array]:
     """Ridge regression of lip codes on the sound around each frame.
 
     Returns:
@@ -60,31 +58,44 @@ def linear_filter(
     """
     inputs = design(lesson.components, lesson.positions[lesson.usable], taps)
     targets = lesson.codes[lesson.usable]
-    weights = np.ones(len(inputs), np.float32)
-    if lesson.silence and silence_share > 0:
-        quiet = np.concatenate(
-            [design(pause, np.arange(0, len(pause), 2.0), taps) for pause in lesson.silence]
-        )
-        inputs = np.concatenate([inputs, quiet])
-        targets = np.concatenate([targets, np.tile(lesson.rest_code, (len(quiet), 1))])
-        each = silence_share / (1 - silence_share) * len(weights) / len(quiet)
-        weights = np.concatenate([weights, np.full(len(quiet), each, np.float32)])
-    weight, bias = _ridge(inputs, targets, weights, strength)
-    kernel = weight.T.reshape(targets.shape[1], -1, taps)
-    return np.ascontiguousarray(kernel, np.float32), bias.astype(np.float32)
+    weight, bias = _ridge(inputs, targets, np.ones(len(inputs), np.float32), strength)
+    return _as_kernel(weight, taps), bias.astype(np.float32)
 
 
-def best_strength(
-    lesson: LinearLesson, unseen: NDArray[np.bool_], taps: int, silence_share: float
-) -> float:
+def silence_filter(lesson: LinearLesson, taps: int) -> tuple[Array, Array]:
+    """A linear detector: 1 in the pauses given, 0 in the clip, its own short pauses included.
+
+    Returns:
+        Weight [1, K, taps] and bias [1] of a convolution at 50 Hz; zeros without pauses.
+    """
+    if not lesson.silence:
+        size = lesson.components.shape[1]
+        return np.zeros((1, size, taps), np.float32), np.zeros(1, np.float32)
+    speech = design(lesson.components, lesson.positions[lesson.usable], taps)
+    quiet = np.concatenate(
+        [design(pause, np.arange(0, len(pause), 2.0), taps) for pause in lesson.silence]
+    )
+    inputs = np.concatenate([speech, quiet])
+    targets = np.repeat([0.0, 1.0], [len(speech), len(quiet)])[:, None].astype(np.float32)
+    weights = np.repeat([1.0, len(speech) / len(quiet)], [len(speech), len(quiet)])
+    weight, bias = _ridge(inputs, targets, weights.astype(np.float32), SILENCE_STRENGTH)
+    return _as_kernel(weight, taps), bias.astype(np.float32)
+
+
+def best_strength(lesson: LinearLesson, unseen: NDArray[np.bool_], taps: int) -> float:
     """The regularisation with the least error on frames the lesson leaves out."""
     inputs = design(lesson.components, lesson.positions[unseen], taps)
     errors = []
     for strength in STRENGTHS:
-        weight, bias = linear_filter(lesson, taps, strength, silence_share)
+        weight, bias = linear_filter(lesson, taps, strength)
         guess = inputs @ weight.reshape(len(weight), -1).T + bias
         errors.append(float(np.square(guess - lesson.codes[unseen]).mean()))
     return STRENGTHS[int(np.argmin(errors))]
+
+
+def _as_kernel(weight: NDArray[np.float64], taps: int) -> Array:
+    """[K * taps, Z] to [Z, K, taps]."""
+    return np.ascontiguousarray(weight.T.reshape(weight.shape[1], -1, taps), np.float32)
 
 
 def best_lag_s(

@@ -1,4 +1,4 @@
-"""Windows of sound and mouth for the networks' optimiser, with silence and noise mixed in."""
+"""Windows of sound and mouth for the networks' optimiser, with noise mixed in."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ class Lesson:
         codes: [T, Z] lip codes.
         usable: [T] bool.
         silence: Components of pauses, each [n, K].
-        rest_code: [Z] the answer to silence.
     """
 
     components: Array
@@ -39,7 +38,6 @@ class Lesson:
     codes: Array
     usable: NDArray[np.bool_]
     silence: list[Array]
-    rest_code: Array
 
 
 @dataclass
@@ -69,23 +67,21 @@ class Batch:
 
 
 class WindowSampler:
-    """Draws windows of 2 s at random places, some of them silence, with noisy components."""
+    """Draws windows of 2 s at random places, with noisy components."""
 
-    def __init__(self, lesson: Lesson, silence_share: float, rng: np.random.Generator) -> None:
+    def __init__(self, lesson: Lesson, rng: np.random.Generator) -> None:
         self.lesson = lesson
         self.rng = rng
         spacing = float(np.diff(lesson.positions).mean())
         self.length = min(len(lesson.positions), round(WINDOW_S * FEATURE_RATE_HZ / spacing))
         self.span = int(np.ceil(self.length * spacing)) + 2
-        self.silence_share = silence_share if lesson.silence else 0.0
         starts = len(lesson.positions) - self.length + 1
         usable = np.convolve(lesson.usable, np.ones(self.length), "valid")[:starts]
         self.chance = usable / usable.sum()
 
     def draw(self) -> Batch:
         """One batch."""
-        silent = self.rng.random(BATCH) < self.silence_share
-        items = [self._silent_window() if each else self._clip_window() for each in silent]
+        items = [self._window() for _ in range(BATCH)]
         sound, before, share, codes, weight = (
             torch.from_numpy(np.stack(column)) for column in zip(*items, strict=True)
         )
@@ -94,7 +90,7 @@ class WindowSampler:
         noisy = sound * channel + offset + FEATURE_NOISE * torch.randn_like(sound)
         return Batch(noisy.transpose(1, 2), before, share, codes, weight)
 
-    def _clip_window(self) -> tuple[NDArray[np.generic], ...]:
+    def _window(self) -> tuple[NDArray[np.generic], ...]:
         lesson = self.lesson
         start = int(self.rng.choice(len(self.chance), p=self.chance))
         part = slice(start, start + self.length)
@@ -109,16 +105,4 @@ class WindowSampler:
             share,
             lesson.codes[part].astype(np.float32),
             lesson.usable[part].astype(np.float32),
-        )
-
-    def _silent_window(self) -> tuple[NDArray[np.generic], ...]:
-        pause = self.lesson.silence[int(self.rng.integers(len(self.lesson.silence)))]
-        rows = np.clip(np.arange(self.span), 0, len(pause) - 1)
-        before = np.linspace(0, self.span - 2, self.length).astype(np.int64)
-        return (
-            pause[rows],
-            before,
-            np.zeros(self.length, np.float32),
-            np.tile(self.lesson.rest_code, (self.length, 1)).astype(np.float32),
-            np.ones(self.length, np.float32),
         )
