@@ -25,7 +25,7 @@ from talkgs_cli.metrics.lips import opening, silent_frames
 from talkgs_cli.runtime import Progress, peak_rss_mb, write_json
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages.score_lips import DETECTOR, Faces, behaviour, lips_of, no_behaviour
-from talkgs_cli.stages.score_meter import Meter
+from talkgs_cli.stages.score_meter import Meter, single_threaded
 from talkgs_cli.stages.score_pair import score_videos
 from talkgs_cli.stages.score_regions import Regions, choose_runs
 from talkgs_cli.stages.score_rows import ROWS, SpeakerRows
@@ -67,7 +67,7 @@ def score(speaker: SpeakerFolder, config: ScoreConfig, progress: Progress) -> di
     faces = Faces(fetch_file("face_landmarker"))
     with progress.stage("Listening", None):
         rows = SpeakerRows(speaker, avatar, regions, frames)
-    with progress.stage("Scoring", len(frames)) as advance:
+    with single_threaded(), progress.stage("Scoring", len(frames)) as advance:
         for run in runs:
             faces.start_run()
             for index, original in zip(run, _originals(speaker, run), strict=True):

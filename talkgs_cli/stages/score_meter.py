@@ -6,6 +6,9 @@ It is handed frames and landmarks; where they come from is the caller's business
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +59,9 @@ class Meter:
         self._shares: dict[tuple[str, str], list[float]] = defaultdict(list)
         self._eyes_px: list[float] = []
         self._count = -1
+        # Perceptual distances run beside everything else, in one thread: they share features.
+        self._worker = ThreadPoolExecutor(1, initializer=_use_one_thread)
+        self._pending: list[tuple[tuple[str, str, str], Future[float]]] = []
 
     def target(self, frame: Frame, landmarks: Landmarks | None) -> None:
         """Set the real frame that the following calls are compared with.
@@ -64,6 +70,7 @@ class Meter:
             frame: [H, W, 3].
             landmarks: [478, 2 or 3] face in the real frame: places the regions.
         """
+        self._collect()
         self._count += 1
         self._frame = _floats(frame)
         self._landmarks = landmarks
@@ -121,6 +128,7 @@ class Meter:
 
     def results(self, rows: tuple[str, ...]) -> dict[str, dict[str, dict[str, Any]]]:
         """Row, region, metric: {mean, low, high}, or None for what was not measured."""
+        self._collect()
         return {
             row: {
                 region: {metric: self._summary(row, region, metric) for metric in METRICS}
@@ -176,17 +184,26 @@ class Meter:
         return here and self._count % self.config.vgg_every == 0
 
     def _perceptual(self, row: str, region: str, image: Floats, target: Floats) -> None:
+        for net in self.networks:
+            if self._wants(net, region):
+                future = self._worker.submit(self._distance, net, region, image, target)
+                self._pending.append(((row, region, f"lpips_{net}"), future))
+
+    def _distance(self, net: str, region: str, image: Floats, target: Floats) -> float:
         import torch
 
-        for net, network in self.networks.items():
-            if not self._wants(net, region):
-                continue
-            with torch.inference_mode():
-                if (net, region) not in self._features:
-                    self._features[net, region] = network.features_of(self._batch(target, region))
-                found = network.features_of(self._batch(image, region))
-                distance = network.distance(found, self._features[net, region])
-            self._put(row, region, f"lpips_{net}", float(distance))
+        network = self.networks[net]
+        with torch.inference_mode():
+            if (net, region) not in self._features:
+                self._features[net, region] = network.features_of(self._batch(target, region))
+            found = network.features_of(self._batch(image, region))
+            return float(network.distance(found, self._features[net, region]))
+
+    def _collect(self) -> None:
+        """Wait for the distances of the last frame."""
+        for key, future in self._pending:
+            self._put(*key, future.result())
+        self._pending.clear()
 
     def _batch(self, image: Floats, region: str) -> Tensor:
         """[1, 3, h, w] at the size LPIPS sees."""
@@ -221,3 +238,25 @@ class Meter:
 
 def _floats(frame: Frame) -> Floats:
     return np.multiply(frame, np.float32(1 / 255), dtype=np.float32)
+
+
+def _use_one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """One thread for torch: on these small images more only wait for each other.
+
+    Two threads on two busy cores took six times as long as one.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    _use_one_thread()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -23,7 +23,7 @@ from talkgs_cli.media.video import frame_count, read_frames
 from talkgs_cli.metrics.lips import opening, silent_frames
 from talkgs_cli.runtime import Progress, peak_rss_mb
 from talkgs_cli.stages.score_lips import Faces, behaviour, lips_of, no_behaviour
-from talkgs_cli.stages.score_meter import Meter
+from talkgs_cli.stages.score_meter import Meter, single_threaded
 from talkgs_cli.stages.score_regions import Regions, choose_runs
 from talkgs_cli.types import VideoInfo
 
@@ -67,7 +67,7 @@ def score_videos(
         read_frames(reference, frame_rate=rate),
         strict=False,
     )
-    with progress.stage("Scoring", len(landmarks)) as advance:
+    with single_threaded(), progress.stage("Scoring", len(landmarks)) as advance:
         for (_, (frame, target)), face in zip(picked(pairs, runs, faces), landmarks, strict=False):
             measure(meter, faces, frame, target, face)
             advance(1)
