@@ -6,6 +6,8 @@ Every step leaves its file in OUT.partial, so that an interrupted run continues 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -278,18 +280,32 @@ def _fit_head(
 
     if speaker.tracking_file.is_file():
         return speaker.load_tracking()
-    tracking = fit_head(
-        head,
-        observations.landmarks,
-        observations.blendshapes,
-        BLENDSHAPE_NAMES,
-        observations.valid,
-        size,
-        float(rate),
-        progress,
-    )
+    with _one_torch_thread():
+        tracking = fit_head(
+            head,
+            observations.landmarks,
+            observations.blendshapes,
+            BLENDSHAPE_NAMES,
+            observations.valid,
+            size,
+            float(rate),
+            progress,
+        )
     speaker.save_tracking(tracking)
     return tracking
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """The fit's many small matrices: two threads took 71 s where one took 24, on two busy cores."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _encode_sound(
@@ -320,7 +336,8 @@ def _assess(
     from talkgs_cli.tracking.head_fitting import reprojection_error
 
     valid = observations.valid
-    error = reprojection_error(head, tracking)
+    with _one_torch_thread():
+        error = reprojection_error(head, tracking)
     landmark_error = {name: round(error[name] / 100, 5) for name in ("mean", "p95", "lips")}
     offset_s = None
     if samples is not None:
