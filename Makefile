@@ -19,8 +19,9 @@ help:
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing talkgs and its packages into $(VENV); the first time takes a few minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/talkgs assets --pull \
 	  || echo "Going on without: commands fetch what they need, tests that need them are skipped." >&2
 	@touch $@

@@ -362,10 +362,12 @@ def _consent(video: Path, out: Path, stated: bool, *, ask: bool) -> bool:
     """Whether consent is stated: by the option, earlier for this folder, or now at a terminal."""
     if stated or _consent_on_record(out):
         return True
+    if not video.is_file():
+        return False  # the stage says what is wrong
     console.print_error(
         "A speaker is someone's likeness: make one only with that person's consent."
     )
-    if not (ask and video.is_file() and sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (ask and sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     return confirm("Did the person in the video agree?", default=False, err=True)
 
