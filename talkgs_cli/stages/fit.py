@@ -16,6 +16,7 @@ from talkgs_cli.errors import BadInput, MachineLacks, UsageError
 from talkgs_cli.heads.speaker_head import SpeakerHead
 from talkgs_cli.media.audio import read_audio
 from talkgs_cli.networks.audio_encoder import load_encoder
+from talkgs_cli.networks.motion_translator import MotionTranslator
 from talkgs_cli.runtime import (
     Progress,
     disk_errors,
@@ -148,6 +149,7 @@ def _fit_gaussians(
     progress: Progress,
 ) -> tuple[bool, int, Avatar]:
     """Train the renderer; returns (whether it continued, steps taken, the avatar)."""
+    seed_everything(config.seed)  # again: a continued fit skips what came before
     head = speaker_head(tracking)
     gaussians = Start(speaker, tracking, head, train.tolist(), config).build()
     motion = tracking.motion.at(train)
@@ -201,6 +203,9 @@ def _fit_translator(
     if not speaker.has_audio:
         progress.note("The clip has no sound: this speaker can't be driven by audio yet.")
         return None
+    if speaker.translator.is_file():  # an interrupted fit got this far
+        translator = MotionTranslator.load(speaker.translator)
+        return {"encoder": translator.about.encoder, **translator.about.figures}
     config = TranslatorConfig()
     samples = read_audio(speaker.audio)
     encoder = load_encoder(config.encoder)

@@ -107,7 +107,7 @@ class GaussianTrainer:
         self.embedding = Embedding.start(avatar, train)
         self.row_of = {int(frame): row for row, frame in enumerate(train)}
         self.lpips = LPIPS("alex") if config.lpips_weight else None
-        self.largest_log_scale = float(self.gaussians.log_scales.max() + math.log(1.5))
+        self.largest_log_scale = float(self.gaussians.log_scales.detach().max() + math.log(1.5))
         self.step = 0
         self.spent_s = 0.0
         networks = [
@@ -215,10 +215,12 @@ class GaussianTrainer:
             group["lr"] = full * (0.2**done if group["name"] == "sh0" else decay)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(frame)
-        loss.backward()
-        self.optimizer.step()
+        value = float(loss.detach())
+        if math.isfinite(value):  # one broken frame must not spoil the speaker
+            loss.backward()
+            self.optimizer.step()
         self.step += 1
-        return float(loss.detach())
+        return value
 
     def run(self, log: Callable[[dict[str, float]], None]) -> Iterator[int]:
         """Take all remaining steps; yields the step count after each one."""
@@ -229,7 +231,8 @@ class GaussianTrainer:
             started = time.monotonic()
             value = self.take_step(frame)
             self.spent_s += time.monotonic() - started
-            smooth = value if math.isnan(smooth) else 0.98 * smooth + 0.02 * value
+            if math.isfinite(value):
+                smooth = value if math.isnan(smooth) else 0.98 * smooth + 0.02 * value
             if self.step % 100 == 0 or self.done >= 1:
                 per_step = round(self.spent_s / self.step, 4)
                 log({"step": self.step, "loss": round(smooth, 5), "s_per_step": per_step})

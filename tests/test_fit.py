@@ -1,0 +1,135 @@
+"""Claims about fit: it learns, repeats itself byte for byte, continues, and never loses a fit."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from talkgs_cli.avatar import Avatar
+from talkgs_cli.config import FitConfig
+from talkgs_cli.errors import BadInput, MachineLacks, UsageError
+from talkgs_cli.runtime import SilentProgress, seed_everything
+from talkgs_cli.speaker import SpeakerFolder
+from talkgs_cli.stages import fit as module
+from talkgs_cli.stages.fit import fit, training_frames
+
+TINY = FitConfig(preset="draft", iterations=40, gaussians=1500, lpips_weight=0.0)
+
+
+@pytest.fixture
+def speaker(prepared_speaker: Path, speaker_copy, monkeypatch) -> SpeakerFolder:
+    monkeypatch.setattr(module, "_fit_translator", lambda *_: None)
+    return SpeakerFolder.open_(speaker_copy(prepared_speaker))
+
+
+def psnr_of_held_out(speaker: SpeakerFolder) -> float:
+    avatar = Avatar.load(speaker)
+    _, test = speaker.splits()
+    frames = list(test)[::4]
+    errors = []
+    rendered = avatar.render(avatar.tracking.motion.at(torch.tensor(frames)))
+    for index, (rgb, _) in zip(frames, rendered, strict=True):
+        face = speaker.label(index) >= 3
+        errors.append(((rgb - speaker.frame(index) / 255.0)[face] ** 2).mean())
+    return float(-10 * torch.tensor(errors).log10().mean())
+
+
+def test_more_steps_make_unseen_frames_look_more_alike(speaker: SpeakerFolder):
+    fit(speaker, replace(TINY, iterations=2), SilentProgress())
+    before = psnr_of_held_out(speaker)
+    fit(speaker, replace(TINY, iterations=120), SilentProgress(), force=True)
+    after = psnr_of_held_out(speaker)
+    assert after > before + 3
+    assert after > 24
+
+
+def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(
+    speaker: SpeakerFolder, prepared_speaker: Path, speaker_copy
+):
+    fit(speaker, TINY, SilentProgress())
+    first = speaker.gaussians.read_bytes()
+    fit(speaker, replace(TINY, seed=1), SilentProgress(), force=True)
+    assert speaker.gaussians.read_bytes() != first
+    fit(speaker, TINY, SilentProgress(), force=True)
+    assert speaker.gaussians.read_bytes() == first
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_stopped_fit_continues_to_the_same_weights(speaker: SpeakerFolder, monkeypatch):
+    fit(speaker, TINY, SilentProgress())
+    whole = load_file(speaker.gaussians)
+    taken = module.GaussianTrainer.take_step
+
+    def stop_at_25(trainer, frame):
+        if trainer.step == 25:
+            raise Stopped
+        return taken(trainer, frame)
+
+    config = replace(TINY, checkpoint_every_s=0.0)
+    monkeypatch.setattr(module.GaussianTrainer, "take_step", stop_at_25)
+    with pytest.raises(Stopped):
+        fit(speaker, config, SilentProgress(), force=True)
+    assert [p.name for p in speaker.checkpoints.iterdir()] == ["000025"]
+    monkeypatch.setattr(module.GaussianTrainer, "take_step", taken)
+    result = fit(speaker, config, SilentProgress())
+    assert result["resumed"]
+    for name, value in load_file(speaker.gaussians).items():
+        assert torch.equal(value, whole[name]), name
+
+
+def test_a_second_run_does_nothing_and_another_config_needs_force(speaker: SpeakerFolder):
+    fit(speaker, TINY, SilentProgress())
+    written = speaker.gaussians.stat().st_mtime_ns
+    assert fit(speaker, TINY, SilentProgress())["already_done"]
+    assert speaker.gaussians.stat().st_mtime_ns == written
+    with pytest.raises(UsageError) as failure:
+        fit(speaker, replace(TINY, iterations=41), SilentProgress())
+    assert "--force" in str(failure.value.hint)
+    fit(speaker, replace(TINY, iterations=3), SilentProgress(), force=True)
+    assert (speaker.path / "fit.old" / "gaussians.safetensors").stat().st_mtime_ns == written
+
+
+def test_the_log_is_one_json_object_a_line(speaker: SpeakerFolder):
+    fit(speaker, TINY, SilentProgress())
+    entries = [json.loads(line) for line in speaker.fit_log.read_text().splitlines()]
+    assert entries[-1]["step"] == TINY.iterations
+
+
+def test_held_out_frames_are_never_learnt_from(speaker: SpeakerFolder):
+    frames = training_frames(speaker, speaker.load_tracking())
+    _, test = speaker.splits()
+    assert int(frames.max()) < test.start
+    assert len(test) == speaker.frame_count // 11
+
+
+def test_too_few_frames_are_refused(speaker: SpeakerFolder):
+    tracking = speaker.load_tracking()
+    tracking.valid[10:] = False
+    speaker.save_tracking(tracking)
+    with pytest.raises(BadInput, match="Only 10 frames"):
+        fit(speaker, TINY, SilentProgress())
+
+
+def test_cuda_without_a_card_is_refused_with_the_reason(speaker: SpeakerFolder):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA card")
+    with pytest.raises(MachineLacks, match="can't be used here"):
+        fit(speaker, replace(TINY, device="cuda"), SilentProgress())
+
+
+def test_a_nan_never_reaches_the_finished_speaker(speaker: SpeakerFolder, monkeypatch):
+    seed_everything(0)
+    loss = module.GaussianTrainer.loss
+    monkeypatch.setattr(
+        module.GaussianTrainer,
+        "loss",
+        lambda trainer, frame: loss(trainer, frame) * (float("nan") if trainer.step == 5 else 1),
+    )
+    fit(speaker, TINY, SilentProgress())
+    assert all(torch.isfinite(v.float()).all() for v in load_file(speaker.gaussians).values())
