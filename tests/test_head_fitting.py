@@ -35,9 +35,8 @@ class Truth:
         self.expression = torch.zeros(FRAMES, head.expression_count)
         self.expression[30:33, head.expression_names.index("eyeBlinkLeft")] = 0.8
         self.expression[30:33, head.expression_names.index("eyeBlinkRight")] = 0.8
-        turns = np.stack(
-            [0.1 * np.sin(3 * time), 0.25 * np.sin(2 * time), 0.05 * np.sin(time)], axis=1
-        )
+        seconds = time.numpy()
+        turns = np.sin(seconds[:, None] * np.array([3, 2, 1])) * np.array([0.1, 0.25, 0.05])
         towards_camera = Rotation.from_euler("x", 180, degrees=True)
         self.rotation = towards_camera * Rotation.from_rotvec(turns)
         self.intrinsics = default_intrinsics(SIZE, 3.0)

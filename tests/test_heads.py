@@ -226,3 +226,28 @@ def test_flame_is_announced_and_other_names_are_refused():
         load_head("flame:/somewhere/generic.pkl")
     with pytest.raises(UsageError, match="no head model"):
         load_head("clay")
+
+
+@pytest.mark.slow
+def test_the_shipped_table_is_what_the_derivation_gives(head, require_assets):
+    from talkgs_cli.heads.derive_anatomy import bare_head, derive_anatomy
+    from talkgs_cli.rendering.mesh import rasterize_mesh
+    from talkgs_cli.tracking.landmarks import LIPS_INNER, LIPS_OUTER, FaceLandmarker
+
+    require_assets("face_landmarker")
+    landmarker = FaceLandmarker(assets.fetch_file("face_landmarker"))
+
+    def detect(image):
+        landmarker.reset()
+        seen = [landmarker.track(image) for _ in range(3)][-1]
+        return None if seen is None else seen.landmarks
+
+    bare = bare_head()
+    derived = derive_anatomy(bare, detect, rasterize_mesh, LIPS_OUTER, LIPS_INNER)
+    place = {int(vertex): index for index, vertex in enumerate(bare.body_vertices)}
+    corners = np.vectorize(place.__getitem__)(derived.corners)
+    points = np.einsum("lkc,lk->lc", head.template.numpy()[corners], derived.weights)
+    apart = np.linalg.norm(points - marks(head, head.template).numpy(), axis=1)
+    assert apart.mean() < 0.0005
+    regions = head.face_regions.numpy()[::2]
+    assert (derived.quad_regions == regions).mean() > 0.98

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
+from talkgs_cli.assets import fetch_file
 from talkgs_cli.heads.head_picture import HeadPicture, Rasterizer, draw_head
+from talkgs_cli.heads.makehuman import MakeHumanArchive
 from talkgs_cli.heads.open_head import OpenHead
-from talkgs_cli.heads.open_head_build import Anatomy
+from talkgs_cli.heads.open_head_build import Anatomy, build_arrays
 from talkgs_cli.types import REGIONS
 
 Detector = Callable[[NDArray[np.uint8]], NDArray[Any] | None]
@@ -41,6 +43,14 @@ class _View:
     landmarks: NDArray[np.float64]  # [478, 3]
 
 
+def bare_head() -> OpenHead:
+    """The open head without landmarks and with coarse regions, as `derive_anatomy` wants it."""
+    with MakeHumanArchive(fetch_file("makehuman")) as archive:
+        arrays, names = build_arrays(archive, None)
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+    return OpenHead(names, **tensors)
+
+
 def derive_anatomy(
     bare: OpenHead,
     detect: Detector,
@@ -51,7 +61,7 @@ def derive_anatomy(
     """Find the landmarks on the surface and name the regions.
 
     Args:
-        bare: The head built without a table (`build_arrays(archive, None)`).
+        bare: From `bare_head`.
         detect: RGB uint8 picture to [478, 3] pixels, or None.
         rasterize: As `rendering.mesh.rasterize_mesh`.
         lips_outer: Landmarks of the outer lip line, a closed polygon.

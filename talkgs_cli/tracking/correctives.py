@@ -19,6 +19,7 @@ UPPER_MODES = 8
 SPREAD = 0.10  # width of the spreading kernel, share of the eye distance
 KERNEL_RIDGE = 0.15
 COEFFICIENT_RIDGE = 0.02  # keeps coefficients of weak modes from following noise
+SHARPENING_RIDGE = 0.09
 OPEN_JAW_RAD = 0.3  # parts the lips, so that a lip's residual stays on its own lip
 LARGEST = 0.25  # residuals beyond this share of the eye distance are not the face's
 RIGID_REGIONS = ("upper_teeth", "lower_teeth", "tongue", "eyes", "mouth_interior")
@@ -27,18 +28,41 @@ MOUTH_BELOW, UPPER_ABOVE = 0.35, 0.65
 
 
 @dataclass(frozen=True)
+class _Group:
+    """Modes of one part of the face: what they do at the landmarks, and how to read them off.
+
+    Attributes:
+        share: [L used, 1] how much of a landmark's residual belongs to the group.
+        readout: [3 L used, C] residual to coefficients of unit variance.
+    """
+
+    share: Tensor
+    readout: Tensor
+
+
+@dataclass(frozen=True)
 class Correctives:
-    """A linear basis and its coefficients.
+    """A linear basis, and how to find its coefficients.
 
     Attributes:
         basis: [C, V, 3] metres; first the mouth modes, then the upper face, last the mean.
-        coefficients: [T, C]; about unit variance, the last is 1 in every frame.
         mouth_count: How many belong to the mouth.
+        mean: [L used, 3] the mean residual.
+        limit_m: Residuals longer than this are left out.
+        groups: Mouth and upper face.
     """
 
     basis: Tensor
-    coefficients: Tensor
     mouth_count: int
+    mean: Tensor
+    limit_m: float
+    groups: tuple[_Group, ...]
+
+    def coefficients(self, residual: Tensor) -> Tensor:
+        """Coefficients of [T, L used, 3] residuals: [T, C]; the last, of the mean, is 1."""
+        varying = _trimmed(residual, self.limit_m) - self.mean
+        values = [(varying * group.share).flatten(1) @ group.readout for group in self.groups]
+        return torch.cat([*values, torch.ones(len(residual), 1)], dim=1)
 
 
 class Spreading:
@@ -84,42 +108,42 @@ class Spreading:
         self.mouth_share = (share * share * (3 - 2 * share))[usable]  # [L used]
 
 
-def learn_correctives(residual: Tensor, valid: Tensor, spreading: Spreading) -> Correctives:
+def learn_correctives(residual: Tensor, spreading: Spreading) -> Correctives:
     """Compress landmark residuals into a basis.
 
     Args:
         residual: [T, L used, 3] what is missing at the landmarks, metres, head frame.
-        valid: [T] bool, frames to learn from.
         spreading: From `Spreading`, for the same landmarks.
     """
     limit = LARGEST * spreading.eye_distance
-    residual = residual * (residual.norm(dim=-1, keepdim=True) < limit)
+    residual = _trimmed(residual, limit)
     # Spreading smooths; asking for a little more makes up for it at the landmarks.
-    sharpen = torch.linalg.lstsq(
-        torch.cat([spreading.to_landmarks, 0.3 * torch.eye(len(spreading.to_landmarks))]),
-        torch.cat(
-            [torch.eye(len(spreading.to_landmarks)), 0.3 * torch.eye(len(spreading.to_landmarks))]
-        ),
-    ).solution  # [L, L]
-    mean = residual[valid].mean(dim=0)
+    blur, one = spreading.to_landmarks, torch.eye(len(spreading.to_landmarks))
+    sharpen = torch.linalg.solve(
+        blur.T @ blur + SHARPENING_RIDGE * one, blur.T + SHARPENING_RIDGE * one
+    )
+    mean = residual.mean(dim=0)
     varying = residual - mean
     share = spreading.mouth_share[:, None]
-    groups = [(varying * share, MOUTH_MODES), (varying * (1 - share), UPPER_MODES)]
-    bases, coefficients = [], []
-    for part, count in groups:
-        modes = _principal(part[valid], count)  # [C, L, 3]
-        modes = torch.einsum("lk,ckd->cld", sharpen, modes)
-        shown = torch.einsum("lk,ckd->cld", spreading.to_landmarks, modes).flatten(1)  # [C, 3 L]
+    bases, groups = [], []
+    for part_share, count in ((share, MOUTH_MODES), (1 - share, UPPER_MODES)):
+        part = varying * part_share
+        modes = torch.einsum("lk,ckd->cld", sharpen, _principal(part, count))
+        shown = torch.einsum("lk,ckd->cld", blur, modes).flatten(1)  # [C, 3 L]
         gram = shown @ shown.T
         gram += COEFFICIENT_RIDGE * gram.diagonal().mean() * torch.eye(count)
-        values = torch.linalg.solve(gram, shown @ part.flatten(1).T).T  # [T, C]
-        deviation = values[valid].std(dim=0).clamp_min(1e-6)
-        coefficients.append(values / deviation)
+        readout = torch.linalg.solve(gram, shown).T  # [3 L, C]
+        deviation = (part.flatten(1) @ readout).std(dim=0).clamp_min(1e-6)
+        groups.append(_Group(part_share, readout / deviation))
         bases.append(modes * deviation[:, None, None])
-    bases.append((sharpen @ mean.flatten(1))[None])
-    coefficients.append(torch.ones(len(residual), 1))
+    bases.append((sharpen @ mean)[None])
     basis = torch.einsum("vl,cld->cvd", spreading.to_vertices, torch.cat(bases))
-    return Correctives(basis, torch.cat(coefficients, dim=1), MOUTH_MODES)
+    return Correctives(basis, MOUTH_MODES, mean, limit, tuple(groups))
+
+
+def _trimmed(residual: Tensor, limit_m: float) -> Tensor:
+    """Zero what is too far off to be the face's."""
+    return residual * (residual.norm(dim=-1, keepdim=True) < limit_m)
 
 
 def _principal(samples: Tensor, count: int) -> Tensor:

@@ -30,7 +30,13 @@ from talkgs_cli.tracking.landmark_points import (
     OVAL,
 )
 from talkgs_cli.tracking.landmark_rig import LandmarkRig
-from talkgs_cli.tracking.pose_solver import FrameState, Observations, SequenceSolver, SolverWeights
+from talkgs_cli.tracking.pose_solver import (
+    CHUNK,
+    FrameState,
+    Observations,
+    SequenceSolver,
+    SolverWeights,
+)
 from talkgs_cli.types import HeadModel, HeadMotion, Tracking, project
 
 # Focal length over the longer side of the frame; 1.5 to 8 fit alike, see docs/heads.md.
@@ -38,6 +44,7 @@ FOCAL_PER_SIDE = 3.0
 KEYFRAMES = 240
 IDENTITY_ROUNDS = 7
 FRAME_ROUNDS = 8
+LEARNING_FRAMES = 1500  # of which the correctives are learnt
 POSE_SMOOTHING_S = 0.024  # 0.6 frames at 25 a second; more costs sharpness of the avatar
 JAW_OPEN_RAD = 0.43  # first guess of the jaw at ARKit's jawOpen = 1
 LIPS_WEIGHT, EYES_WEIGHT, OVAL_WEIGHT, IRIS_WEIGHT = 3.0, 1.5, 0.4, 0.7
@@ -228,14 +235,25 @@ def _correct(
         (position[INNER_LIP_UPPER], position[INNER_LIP_LOWER]),
         usable,
     )
+    count = len(state.jaw)
+    sample = torch.from_numpy(np.unique(np.linspace(0, count - 1, LEARNING_FRAMES).astype(int)))
+    learnt = learn_correctives(
+        _residual(rig, state.at(sample), seen.at(sample))[:, usable], spreading
+    )
+    parts = []
+    for start in range(0, count, CHUNK):
+        part = slice(start, start + CHUNK)
+        parts.append(learnt.coefficients(_residual(rig, state.at(part), seen.at(part))[:, usable]))
+    return torch.cat(parts), learnt.basis, learnt.mouth_count
+
+
+def _residual(rig: LandmarkRig, state: FrameState, seen: Observations) -> Tensor:
+    """What the head misses at its landmarks, within the image plane: [N, L, 3] m, head frame."""
     points = rig.points(torch.zeros(0), state.expression, state.jaw)
     missing = seen.points - project(points, state.world_to_camera(), seen.intrinsics)  # pixels
     depth = (points @ state.rotation.transpose(1, 2))[..., 2:] + state.translation[:, None, 2:]
     camera = torch.cat([missing * depth / seen.intrinsics[0, 0], torch.zeros_like(depth)], dim=-1)
-    residual = (camera @ state.rotation)[:, usable]  # R^T applied to rows: head frame
-    all_frames = torch.ones(len(residual), dtype=torch.bool)
-    learnt = learn_correctives(residual, all_frames, spreading)
-    return learnt.coefficients, learnt.basis, learnt.mouth_count
+    return camera @ state.rotation  # R^T applied to rows
 
 
 def _spread_over_time(
