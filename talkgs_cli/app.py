@@ -11,46 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Abort, Argument, Exit, Option, Typer, TyperException, confirm
-from typer.core import TyperGroup
+from typer import Argument, Exit, Option, Typer, confirm
 
 from talkgs_cli import __version__, console
+from talkgs_cli.console.boundary import JSON_FLAG, Commands, examples
 from talkgs_cli.errors import BadInput, MachineLacks, UsageError
 from talkgs_cli.speaker import SpeakerFolder
-
-JSON_FLAG = "--json"
-
-
-class Commands(TyperGroup):
-    """The error boundary: every failure becomes one message, one hint and an exit code."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Remember the command line, for messages that repeat it."""
-        ctx.obj = list(args)
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command inside the boundary."""
-        command_line: list[str] = ctx.obj or []
-        as_json = JSON_FLAG in command_line
-        try:
-            with console.quiet_libraries():
-                return super().invoke(ctx)
-        except (Exit, Abort, BrokenPipeError):
-            raise
-        except KeyboardInterrupt:
-            again = shlex.join(["talkgs", *(part for part in command_line if part != "--force")])
-            message = "interrupted; what is finished so far is kept."
-            console.tell("interrupted", message, f"Continue with: {again}", as_json=as_json)
-            raise Exit(130) from None
-        except TyperException as error:
-            if as_json:
-                message = error.format_message()
-                console.print_json({"error": {"kind": "usage", "message": message, "hint": None}})
-            raise
-        except Exception as error:
-            raise Exit(console.report(error, as_json=as_json)) from error
-
 
 app = Typer(
     cls=Commands,
@@ -61,11 +27,6 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _examples(*lines: str) -> str:
-    """An epilog that keeps its line breaks."""
-    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
 SpeakerArgument = Annotated[
@@ -85,7 +46,7 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback(
-    epilog=_examples(
+    epilog=examples(
         "talkgs prepare video.mp4                   track the face -> speaker/",
         "talkgs fit speaker/                        learn how this person looks and moves",
         "talkgs speak speaker/ --audio in.wav       audio -> video",
@@ -106,7 +67,7 @@ def talkgs(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "talkgs prepare video.mp4",
         "talkgs prepare interview.mov --out presenter --consent",
     )
@@ -138,7 +99,7 @@ def prepare(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "talkgs fit",
         "talkgs fit speaker/ --preset draft",
         "talkgs fit presenter --device cuda --seed 7",
@@ -185,7 +146,7 @@ def fit(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "talkgs speak --audio in.wav",
         "talkgs speak speaker/ --audio podcast.mp3 --out talking.mp4",
     )
@@ -224,7 +185,7 @@ def speak(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "talkgs score",
         "talkgs score presenter --json",
         "talkgs score --generated made.mp4 --reference real.mp4",
@@ -270,7 +231,7 @@ def score(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "talkgs demo",
         "talkgs demo --folder /tmp/look",
     )
@@ -296,7 +257,7 @@ def demo(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "talkgs doctor",
         "talkgs doctor --json",
     )
@@ -315,7 +276,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "talkgs assets",
         "talkgs assets --pull        before going offline",
     )
@@ -337,7 +298,7 @@ def assets(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "talkgs bench",
         "talkgs bench raster --json",
     )

@@ -12,7 +12,7 @@ from talkgs_cli import assets
 TESTS = Path(__file__).parent
 
 # The made-up speaker with known motion: fixtures `demo_video`, `prepared_speaker`, ...
-pytest_plugins = ["demo_fixtures"] if (TESTS / "demo_fixtures.py").is_file() else []
+pytest_plugins = ["demo_fixtures"]
 
 
 @pytest.fixture(scope="session")
