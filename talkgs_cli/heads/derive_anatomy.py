@@ -47,7 +47,9 @@ def bare_head() -> OpenHead:
     """The open head without landmarks and with coarse regions, as `derive_anatomy` wants it."""
     with MakeHumanArchive(fetch_file("makehuman")) as archive:
         arrays, names = build_arrays(archive, None)
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+    tensors: dict[str, Any] = {
+        name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()
+    }
     return OpenHead(names, **tensors)
 
 
