@@ -214,6 +214,9 @@ class Warper:
         y, x = np.indices(size) + 0.5
         pixels = np.stack([x, y, np.ones(size)], axis=-1)
         found = np.einsum("yxi,yxij->yxj", pixels, maps[np.maximum(owner, 0)])
-        stay = (owner < 0) | flat[np.maximum(owner, 0)]
-        found[stay] = pixels[stay][:, :2] + corner
+        # The rim that no triangle covers moves with the face as a whole.
+        bare = (owner < 0) | flat[np.maximum(owner, 0)]
+        points = np.column_stack([self.points[index] - corner, np.ones(MESH_POINTS)])
+        whole, *_ = np.linalg.lstsq(points, self.points[source].astype(np.float64))
+        found[bare] = pixels[bare] @ whole
         return found
