@@ -21,7 +21,7 @@ from talkgs_cli.heads.speaker_head import SpeakerHead
 from talkgs_cli.rendering.gaussian_head import CODE_SIZE, GaussianHead
 from talkgs_cli.rendering.rasterize import rasterize
 from talkgs_cli.runtime import atomic_path
-from talkgs_cli.types import Crop, HeadMotion, Tracking
+from talkgs_cli.types import LABELS, Crop, HeadMotion, Tracking
 
 if TYPE_CHECKING:
     from talkgs_cli.speaker import SpeakerFolder
@@ -208,15 +208,19 @@ class Avatar:
             rgb: [S, S, 3] premultiplied render.
             alpha: [S, S].
             reference: [S, S, 3] uint8 frame underneath.
-            reference_label: [S, S] label image of that frame; kept for compositors that need it.
+            reference_label: [S, S] label image of that frame: cloth and hair are not painted over.
 
         Returns:
             [S, S, 3] uint8.
         """
-        return _blend(_straight(rgb, alpha), self.blend_mask(alpha), reference)
+        return _blend(_straight(rgb, alpha), self.blend_mask(alpha, reference_label), reference)
 
     def paste(
-        self, rgb: NDArray[np.float32], alpha: NDArray[np.float32], frame: NDArray[np.uint8]
+        self,
+        rgb: NDArray[np.float32],
+        alpha: NDArray[np.float32],
+        frame: NDArray[np.uint8],
+        label: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         """Put a rendered face over an *original* frame, at that frame's own resolution.
 
@@ -224,11 +228,12 @@ class Avatar:
             rgb: [S, S, 3] premultiplied render.
             alpha: [S, S].
             frame: [H, W, 3] uint8 original frame; not changed.
+            label: [S, S] label image of that frame: cloth and hair are not painted over.
         """
         import cv2
 
         crop = self.crop
-        colour, mask = _straight(rgb, alpha), self.blend_mask(alpha)
+        colour, mask = _straight(rgb, alpha), self.blend_mask(alpha, label)
         if crop.side != crop.size:
             side = (crop.side, crop.side)
             colour = np.asarray(cv2.resize(colour, side, interpolation=cv2.INTER_CUBIC), np.float32)
@@ -242,8 +247,14 @@ class Avatar:
         pasted[y0:y1, x0:x1] = _blend(colour[here], mask[here], frame[y0:y1, x0:x1])
         return pasted
 
-    def blend_mask(self, alpha: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[S, S] weight of the render: its solid part, shrunk and feathered."""
+    def blend_mask(
+        self, alpha: NDArray[np.float32], label: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.float32]:
+        """[S, S] weight of the render: its solid part, shrunk and feathered.
+
+        A jaw that opens pushes the rendered neck down; where the frame underneath shows a collar
+        (`label`), the collar stays.
+        """
         import cv2
 
         feather = max(1.0, self.crop.size * 0.006)
@@ -252,6 +263,9 @@ class Avatar:
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (shrink, shrink))
         # Closing first: a pinhole in the middle of the face must not become a feathered hole.
         closed = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, kernel)
+        if label is not None:
+            bare = (label >= LABELS["neck"]).astype(np.uint8)
+            closed &= cv2.dilate(bare, kernel)
         inner = cv2.erode(closed, kernel).astype(np.float32)
         return np.minimum(cv2.GaussianBlur(inner, (0, 0), feather), np.clip(alpha * 1.4, 0, 1))
 

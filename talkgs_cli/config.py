@@ -182,7 +182,7 @@ class TranslatorConfig:
     # Networks whose mean is taken.
     networks: int = 2
     # Share of the linear part in the mean of linear part and networks.
-    linear_share: float = 0.5
+    linear_share: float = 0.35
     # Loss weights as in the paper: lip points, parameters, their differences in time. Only their
     # ratios matter: each loss is in units of what the speaker does (see docs/translator.md).
     vertex_weight: float = 1000.0
@@ -194,7 +194,7 @@ class TranslatorConfig:
     # of it would cost accuracy and close the lips where they should not.
     liveliness: float = 0.85
     # The gain that does so is kept inside 1 .. this.
-    max_gain: float = 1.4
+    max_gain: float = 1.2
 
     def __post_init__(self) -> None:
         if self.iterations < 0 or self.networks < 0:

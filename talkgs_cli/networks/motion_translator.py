@@ -27,7 +27,7 @@ FORMAT = 1
 # Mouths lead the sound by about this much (people open before they voice).
 NATURAL_LEAD_S = 0.05
 # A lag further than this from it is taken for a fault of the clip, not of the speaker.
-LAG_TOLERANCE_S = 0.08
+LAG_TOLERANCE_S = 0.12
 # Samples of context on each side of a piece of the curve; more than any part of the model sees.
 MARGIN = 32
 PIECE = 3000

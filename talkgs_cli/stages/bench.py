@@ -1,7 +1,8 @@
 """`bench`: how fast this machine renders and fits, and ratios that hold on a noisy one.
 
 What is compared is timed in turns within one run, so that a busy neighbour slows both; medians are
-reported, and ratios are those of the medians. It makes its own scene and needs no speaker.
+reported, and ratios are those of the medians. `cpu_ms` is the time all threads worked, which
+neighbours change less. It makes its own scene and needs no speaker.
 """
 
 from __future__ import annotations
@@ -75,13 +76,15 @@ class Timer:
     def interleave(self, name: str, runs: Mapping[str, Callable[[], Any]], rounds: int) -> None:
         """Time every function once a round, after one round that is not counted."""
         times: dict[str, list[float]] = {key: [] for key in runs}
+        spent: dict[str, list[float]] = {key: [] for key in runs}
         with self.progress.stage(f"Timing {name}", rounds * len(runs)) as advance:
             for index in range(rounds + 1):
                 for key, run in runs.items():
-                    started = time.perf_counter()
+                    started, cpu = time.perf_counter(), time.process_time()
                     run()
                     if index:
                         times[key].append((time.perf_counter() - started) * 1e3)
+                        spent[key].append((time.process_time() - cpu) * 1e3)
                         advance(1)
         for key, values in times.items():
             self.rows.append(
@@ -89,17 +92,20 @@ class Timer:
                     "name": f"{name} {key}",
                     "median_ms": round(statistics.median(values), 2),
                     "best_ms": round(min(values), 2),
+                    "cpu_ms": round(statistics.median(spent[key]), 2),
                     "rounds": rounds,
                 }
             )
 
-    def median_ms(self, name: str) -> float:
-        """Median of a row."""
-        return float(next(row["median_ms"] for row in self.rows if row["name"] == name))
+    def figure(self, name: str, column: str = "median_ms") -> float:
+        """One number of a row."""
+        return float(next(row[column] for row in self.rows if row["name"] == name))
 
-    def ratio(self, label: str, slow: str, fast: str) -> None:
-        """Keep the quotient of two rows' medians."""
-        self.ratios[label] = round(self.median_ms(slow) / max(self.median_ms(fast), 1e-3), 2)
+    def ratio(self, label: str, slow: str, fast: str, column: str = "median_ms") -> None:
+        """Keep the quotient of two rows' numbers."""
+        self.ratios[label] = round(
+            self.figure(slow, column) / max(self.figure(fast, column), 1e-3), 2
+        )
 
 
 def machine() -> dict[str, Any]:

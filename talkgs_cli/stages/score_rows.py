@@ -75,21 +75,23 @@ class SpeakerRows:
             index: Its number.
             original: [H, W, 3] the real frame, which also lies under most rows.
         """
+        label = self.speaker.label(index)
         for row, renders in self._renders.items():
             rgb, alpha = next(renders)
-            weight = self._weight(alpha, original.shape[:2])
-            yield MadeFrame(row, self.avatar.paste(rgb, alpha, original), 1 - weight)
+            weight = self._weight(alpha, original.shape[:2], label)
+            yield MadeFrame(row, self.avatar.paste(rgb, alpha, original, label), 1 - weight)
             if row == "tracked":
                 here = self._tracked.at(slice(self._asked, self._asked + 1))
-                reference = self._reference_frame(self.avatar.reference_for(here, self.train))
-                yield MadeFrame("composite", self.avatar.paste(rgb, alpha, reference), 0.0)
+                under = self.avatar.reference_for(here, self.train)
+                reference, bare = self._reference_frame(under), self.speaker.label(under)
+                yield MadeFrame("composite", self.avatar.paste(rgb, alpha, reference, bare), 0.0)
         yield self._warper.warp(index, original)
         self._asked += 1
 
-    def _weight(self, alpha: Floats, size: tuple[int, ...]) -> Floats:
+    def _weight(self, alpha: Floats, size: tuple[int, ...], label: Frame) -> Floats:
         """Share of each pixel of a pasted frame that is rendered: white over black shows it."""
         white = np.repeat(alpha[..., None], 3, axis=2)
-        pasted = self.avatar.paste(white, alpha, np.zeros((*size, 3), np.uint8))
+        pasted = self.avatar.paste(white, alpha, np.zeros((*size, 3), np.uint8), label)
         return np.multiply(pasted[..., 0], np.float32(1 / 255), dtype=np.float32)
 
     def _reference_frame(self, index: int) -> Frame:

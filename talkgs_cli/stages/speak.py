@@ -39,12 +39,15 @@ def speak(
     Raises:
         BadInput: the speaker is not fitted or has no lip model, or the audio can't be used.
     """
+    import torch
+
     from talkgs_cli.avatar import Avatar
     from talkgs_cli.media.audio import SAMPLE_RATE_HZ, read_audio
     from talkgs_cli.media.video import VideoWriter
 
     started = time.monotonic()
     speaker.require_fit()
+    torch.set_num_threads(1)  # torch's own threads fight the rasteriser's (docs/rendering.md)
     samples = read_audio(audio, SAMPLE_RATE_HZ)
     record_file = speaker.renders / audio.stem / "render.json"
     video = out or record_file.with_name("video.mp4")
@@ -73,11 +76,12 @@ def speak(
         progress.stage("Speaking", frame_count) as advance,
     ):
         rendered = avatar.render(motion)
-        for original in clock.over("read", original_frames(speaker, references)):
+        originals = clock.over("read", original_frames(speaker, references))
+        for index, original in zip(references, originals, strict=True):
             with clock.part("render"):
                 rgb, alpha = next(rendered)
             with clock.part("composite"):
-                frame = avatar.paste(rgb, alpha, original)
+                frame = avatar.paste(rgb, alpha, original, speaker.label(index))
             with clock.part("encode"):
                 writer.write(frame)
             advance(1)

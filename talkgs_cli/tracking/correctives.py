@@ -148,7 +148,9 @@ def _trimmed(residual: Tensor, limit_m: float) -> Tensor:
 
 def _principal(samples: Tensor, count: int) -> Tensor:
     """The strongest `count` directions of [T, L, 3] samples: [count, L, 3], unit length."""
-    flat = samples.flatten(1)
+    flat = samples.flatten(1).double()
     scatter = flat.T @ flat
+    # A clip without any motion has no directions: the ridge lets the solver pick some.
+    scatter += 1e-12 * (scatter.diagonal().mean() + 1e-12) * torch.eye(len(scatter)).double()
     _, vectors = torch.linalg.eigh(scatter)
-    return vectors[:, -count:].flip(1).T.reshape(count, *samples.shape[1:])
+    return vectors[:, -count:].flip(1).T.reshape(count, *samples.shape[1:]).to(samples.dtype)

@@ -175,9 +175,10 @@ def _rehearse_and_train(
     config: TranslatorConfig,
     progress: Progress,
 ) -> MotionTranslator:
-    """Measure gain and figures on unseen blocks, then learn from everything."""
+    """Measure gain and figures on unseen blocks (with one network), then learn from everything."""
     blocks = _rehearsal_blocks(lesson.usable, frame_rate)
-    rounds = (1 + bool(blocks)) * max(1, config.networks) * max(1, config.iterations)
+    networks = config.networks + (min(1, config.networks) if blocks else 0)
+    rounds = networks * config.iterations or None
     figures: dict[str, float] = {}
     gain = 1.0
     strength = 3.0
@@ -192,7 +193,9 @@ def _rehearse_and_train(
             unseen &= lesson.usable
             rehearsal = replace(lesson, usable=lesson.usable & ~near)
             strength = best_strength(rehearsal, unseen, frame.about.taps)
-            trial = _learn(frame, rehearsal, strength, config, advance)
+            small = MotionTranslator(replace(frame.about, networks=min(1, config.networks)))
+            small.load_state_dict(frame.state_dict(), strict=False)
+            trial = _learn(small, rehearsal, strength, config, advance)
             seen = mouth[rehearsal.usable]
             gain = _fitted_gain(trial, features, mouth, unseen, frame_rate, config)
             trial.about = replace(trial.about, gain=gain)
@@ -246,7 +249,7 @@ def _learn(
     weight, bias = silence_filter(lesson, frame.about.taps)
     translator.silence_weight.copy_(torch.from_numpy(weight))
     translator.silence_bias.copy_(torch.from_numpy(bias))
-    for index in range(config.networks):
+    for index in range(frame.about.networks):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed + index)
             network = MouthNetwork(
