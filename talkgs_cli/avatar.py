@@ -265,7 +265,7 @@ class Avatar:
         closed = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, kernel)
         if label is not None:
             bare = (label >= LABELS["neck"]).astype(np.uint8)
-            closed &= cv2.dilate(bare, kernel)
+            closed = cv2.bitwise_and(closed, cv2.dilate(bare, kernel))
         inner = cv2.erode(closed, kernel).astype(np.float32)
         return np.minimum(cv2.GaussianBlur(inner, (0, 0), feather), np.clip(alpha * 1.4, 0, 1))
 

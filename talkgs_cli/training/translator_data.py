@@ -148,10 +148,10 @@ def silence_features(encoder: AudioEncoder, samples: Array, seed: int = 0) -> li
         starts.append(sum(map(len, parts)))
         parts.append(kind * (0 if level is None else 10 ** (level / 20)))
     features = encoder.encode(np.concatenate(parts).astype(np.float32))
-    alone = (
-        encoder.encode((kinds[1] * 1e-3).astype(np.float32)),
-        encoder.encode(np.zeros(count, np.float32)),
-    )
+    hum = np.sin(2 * np.pi * 50 * np.arange(count) / SAMPLE_RATE_HZ)
+    # Recordings of nothing but noise: loudness normalisation raises them towards speech.
+    lone = ((0.0, hum), (1e-3, white[0]), (5e-3, white[1]), (1e-2, kinds[4]), (1e-2, hum))
+    alone = [encoder.encode((scale * kind).astype(np.float32)) for scale, kind in lone]
     rate = encoder.rate_hz
     pauses = []
     for start in starts:
