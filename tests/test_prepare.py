@@ -417,3 +417,13 @@ def test_sound_that_has_nothing_to_do_with_the_mouth_has_no_lag() -> None:
     noise = (0.1 * np.random.default_rng(2).standard_normal(12 * 16_000)).astype(np.float32)
     valid = np.ones(len(landmarks), bool)
     assert estimate_offset_s(landmarks, valid, noise, 16_000, Fraction(25)) is None
+
+
+def test_a_refused_video_leaves_no_folder(tmp_path: Path):
+    video = tmp_path / "grey.mp4"
+    with VideoWriter(video, (96, 96), Fraction(25)) as writer:
+        for _ in range(75):
+            writer.write(np.full((96, 96, 3), 128, np.uint8))
+    with pytest.raises(BadInput, match="No face"):
+        prepare(video, tmp_path / "speaker", PrepareConfig(), SilentProgress())
+    assert [p.name for p in tmp_path.iterdir()] == ["grey.mp4"]

@@ -22,9 +22,9 @@ from talkgs_cli.stages.prepare_folder import (
     file_sha256,
     finished_speaker,
     keep_consent,
-    open_work_folder,
     publish,
     stored_answer,
+    work_folder,
 )
 from talkgs_cli.stages.prepare_verdict import (
     Evidence,
@@ -89,15 +89,15 @@ def prepare(
     request = keep_consent(request, previous)
     head = load_head(config.head)
 
-    work = open_work_folder(out, request)
-    speaker = SpeakerFolder.create(work, {"video_sha256": request.video_sha256})
-    rate, size = stored_rate(info, config), stored_size(info, config)
-    _copy_video(video, info, speaker, rate, size, progress)
-    observations = _track(video, speaker, rate, progress)
-    samples = _extract_sound(video, info, speaker, len(observations.valid), rate)
-    crop = _crop_and_label(speaker, observations, size, config, progress)
-    tracking = _fit_head(head, speaker, observations, size, rate, progress)
-    _encode_sound(speaker, samples, progress)
+    with work_folder(out, request) as work:
+        speaker = SpeakerFolder.create(work, {"video_sha256": request.video_sha256})
+        rate, size = stored_rate(info, config), stored_size(info, config)
+        _copy_video(video, info, speaker, rate, size, progress)
+        observations = _track(video, speaker, rate, progress)
+        samples = _extract_sound(video, info, speaker, len(observations.valid), rate)
+        crop = _crop_and_label(speaker, observations, size, config, progress)
+        tracking = _fit_head(head, speaker, observations, size, rate, progress)
+        _encode_sound(speaker, samples, progress)
 
     result = _assess(head, tracking, observations, samples, rate)
     result |= {

@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,8 +102,21 @@ def keep_consent(request: Request, previous: SpeakerFolder | None) -> Request:
     return Request(request.video_sha256, replace(request.config, consent="stated"))
 
 
-def open_work_folder(out: Path, request: Request) -> Path:
-    """OUT.partial for this request: what an interrupted run left, or an empty one."""
+@contextmanager
+def work_folder(out: Path, request: Request) -> Iterator[Path]:
+    """OUT.partial for this request: what an interrupted run left, or an empty one.
+
+    An interruption leaves it to be continued; a video that is refused leaves nothing.
+    """
+    work = _open_work_folder(out, request)
+    try:
+        yield work
+    except BadInput:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def _open_work_folder(out: Path, request: Request) -> Path:
     work = out.with_name(f"{out.name}.partial")
     require_writable(out.parent)
     key = {**request.key, "talkgs": __version__}
