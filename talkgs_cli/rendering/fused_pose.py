@@ -26,28 +26,27 @@ class _FusedPose(torch.autograd.Function):
         from talkgs_cli.rendering import numba_pose
         from talkgs_cli.rendering.numba_jit import even_pieces, run_pieces
 
-        barycentric, _, quats, turns, _, _, _, _, shN, _ = parameters
+        barycentric, offset, quats, turns, log_scales, logits, sh0, shifts, shN, moves = parameters
         count = len(triangles)
-        means, out_quats, scales = (
-            torch.empty(count, 3),
-            torch.empty(count, 4),
-            torch.empty(count, 3),
-        )
-        opacities, colors = torch.empty(count), torch.empty(count, shN.shape[1] + 1, 3)
+        means, out_quats = torch.empty(count, 3), torch.empty(count, 4)
+        scales, colors = torch.empty(count, 3), torch.empty(count, shN.shape[1] + 1, 3)
         frames = torch.empty(count, numba_pose.FRAME)
-        arrays = [
-            t.detach().contiguous().numpy() for t in (vertices, triangles, areas, *parameters)
-        ]
-        outputs = (means, out_quats, scales, opacities, colors, frames)
+        opacities = torch.sigmoid(logits)
+        inputs = (
+            vertices, triangles, areas, barycentric, offset, quats, turns, torch.exp(log_scales),
+            sh0, shifts, shN, moves,
+        )  # fmt: skip
+        outputs = (means, out_quats, scales, colors, frames)
         run_pieces(
-            numba_pose.pose, even_pieces(count, 2048), *arrays, np.float32(unit),
+            numba_pose.pose, even_pieces(count, 2048),
+            *(t.detach().contiguous().numpy() for t in inputs), np.float32(unit),
             *(t.numpy() for t in outputs),
         )  # fmt: skip
         ctx.save_for_backward(
             vertices, triangles, barycentric, quats, turns, frames, scales, opacities
         )
         ctx.unit = unit
-        return outputs[:5]
+        return means, out_quats, scales, opacities, colors
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:

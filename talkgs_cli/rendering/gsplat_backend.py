@@ -1,9 +1,9 @@
 """The CUDA rasteriser: gsplat, if this machine can run it, and the reason if it can't.
 
 gsplat is never imported at start-up. Its wheel is pure Python and compiles CUDA code on first use,
-so that importing it proves nothing: `gsplat_status` asks for the compiled part. Supported are 1.0
-to 1.5; their code was read, and 1.5's CPU reference is compared with ours in the tests, but nothing
-here was run on a CUDA card.
+so that importing it proves nothing: `gsplat_status` asks for the compiled part. Written against the
+code of 1.5.3, whose CPU reference is compared with ours in the tests, and the signature of 1.4
+(which also cuts Gaussians at 3 sigma). Nothing here was run on a CUDA card.
 """
 
 from __future__ import annotations

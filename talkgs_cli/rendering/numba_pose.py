@@ -53,8 +53,8 @@ def axes_to_quat(m, out):
 
 @kernel
 def pose(
-    start, stop, vertices, triangles, areas, barycentric, offset, quats, turns, log_scales, logits,
-    sh0, shifts, shN, moves, unit, means, out_quats, scales, opacities, colors, frames,
+    start, stop, vertices, triangles, areas, barycentric, offset, quats, turns, sizes, sh0,
+    shifts, shN, moves, unit, means, out_quats, scales, colors, frames,
 ):  # fmt: skip
     """Pose Gaussians start..stop.
 
@@ -68,8 +68,7 @@ def pose(
         offset: [N] pixels along the normal.
         quats: [N, 4] in the triangle's frame.
         turns: [N, 4] added to quats.
-        log_scales: [N, 3] log pixels.
-        logits: [N] of the opacities.
+        sizes: [N, 3] pixels (torch has a vectorised exp, Numba has not).
         sh0: [N, 1, 3].
         shifts: [N, 3] added to sh0.
         shN: [N, K - 1, 3].
@@ -78,7 +77,6 @@ def pose(
         means: [N, 3] out.
         out_quats: [N, 4] out.
         scales: [N, 3] out.
-        opacities: [N] out.
         colors: [N, K, 3] out.
         frames: [N, 8] out, for the way back.
     """
@@ -136,9 +134,8 @@ def pose(
         out_quats[i, 2] = pw * qy - px * qz + py * qw + pz * qx
         out_quats[i, 3] = pw * qz + px * qy - py * qx + pz * qw
         for j in range(3):
-            scales[i, j] = math.exp(log_scales[i, j]) * size
+            scales[i, j] = sizes[i, j] * size
             colors[i, 0, j] = sh0[i, 0, j] + shifts[i, j]
-        opacities[i] = one / (one + math.exp(-logits[i]))
         for k in range(shN.shape[1]):
             for j in range(3):
                 colors[i, k + 1, j] = shN[i, k, j]
