@@ -27,6 +27,7 @@ from talkgs_cli.tracking.landmark_points import EYES, LIPS_INNER, LIPS_OUTER
 from talkgs_cli.training.frames import FrameWindows, TrainingFrame
 from talkgs_cli.types import HeadMotion
 
+LPIPS_PATCH = 192  # pixels; see `GaussianTrainer._patch`
 VERTEX_MODES = 20  # learnable per-frame deformation, besides the six numbers of the pose
 # One unit of the learnable embedding: radians, pixels, standard deviations of a vertex mode.
 MOTION_UNITS = (0.01,) * 3 + (0.5,) * 3 + (0.3,) * VERTEX_MODES
@@ -186,11 +187,29 @@ class GaussianTrainer:
         loss = loss + config.alpha_weight * (alpha - mask).abs().mean()
         late = done >= config.lpips_from and self.step % config.lpips_every == 0
         if self.lpips is not None and late:
-            loss = loss + config.lpips_weight * self.lpips(seen[None], frame.image[None])[0]
+            patch = self._patch(frame, generator)
+            perceptual = self.lpips(seen[None, :, *patch], frame.image[None, :, *patch])[0]
+            loss = loss + config.lpips_weight * perceptual
         if embedded:
             row = self.embedding.rows[self.row_of[frame.index]]
             loss = loss + 1e-3 * row.square().mean()
         return loss + self.regularisers()
+
+    def _patch(self, frame: TrainingFrame, generator: torch.Generator) -> tuple[slice, slice]:
+        """Rows and columns that LPIPS looks at: half the time round the mouth, else anywhere.
+
+        A patch costs the same at every crop size; the whole window would cost more than all else.
+        """
+        rows, columns = (frame.weight > 1).nonzero(as_tuple=True)
+        at_mouth = bool(torch.rand((), generator=generator) < 0.5) and len(rows) > 0
+        places = []
+        for size, marked in zip(frame.mask.shape, (rows, columns), strict=True):
+            side = min(size, LPIPS_PATCH)
+            start = int(torch.rand((), generator=generator) * (size - side + 1))
+            if at_mouth:
+                start = min(max(int(marked.float().mean()) - side // 2, 0), size - side)
+            places.append(slice(start, start + side))
+        return places[0], places[1]
 
     def regularisers(self) -> Tensor:
         """Keep Gaussians small, on their triangles, and the blendshapes modest."""
