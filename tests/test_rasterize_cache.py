@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from talkgs_cli.rendering import numba_jit
-from talkgs_cli.rendering.warm_up import compile_kernels
+from talkgs_cli.rendering.warm_up import compile_kernels, keep_freed_memory
 from talkgs_cli.runtime import SilentProgress
 
 PROJECT = """
@@ -94,3 +94,10 @@ def test_compiling_is_announced_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     compile_kernels(progress)
     assert len(progress.notes) == 1
     assert progress.notes[0].startswith("Compiling the renderer")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
+def test_freed_memory_is_kept_where_malloc_can_be_told_so() -> None:
+    import ctypes
+
+    assert keep_freed_memory() == hasattr(ctypes.CDLL(None), "mallopt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -119,7 +120,7 @@ class Request:
         for name in ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks"):
             tensor: Tensor = getattr(self, name).detach()
             # a NaN or infinity makes the sum one too: search only then
-            if not bool(torch.isfinite(tensor.sum())):
+            if not math.isfinite(tensor.sum().item()):
                 bad = (~torch.isfinite(tensor)).reshape(len(tensor), -1).any(1)
                 if bool(bad.any()):
                     index = int(bad.nonzero()[0])

@@ -1,4 +1,4 @@
-"""Compile the CPU kernels before they are needed, and say so; it draws a throw-away picture.
+"""Make a process ready to render on the CPU: compile the kernels, say so, keep freed memory.
 
 Commands that render call `compile_kernels` first: the user then sees why nothing moves, and the
 first frame is not counted into rates.
@@ -6,10 +6,34 @@ first frame is not counted into rates.
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
 from talkgs_cli.runtime import Progress
 
 COMPILE_S = 20
 """What compiling takes on two slow cores, for the message."""
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+GIBIBYTE = 1 << 30
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to hand freed images out again instead of giving them back to the system.
+
+    A fit at 512 pixels otherwise faults in some 2000 pages a step, a tenth of its time. The peak
+    does not grow. Elsewhere than on glibc nothing happens.
+
+    Returns:
+        Whether it was done.
+    """
+    if sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, GIBIBYTE) and mallopt(M_TRIM_THRESHOLD, GIBIBYTE))
 
 
 def compile_kernels(progress: Progress, backward: bool = True) -> None:
@@ -25,6 +49,7 @@ def compile_kernels(progress: Progress, backward: bool = True) -> None:
     from talkgs_cli.rendering.rasterize import rasterize
     from talkgs_cli.rendering.ssim import ssim
 
+    keep_freed_memory()
     if not numba_jit.is_compiled():
         again = "once" if numba_jit.CACHE_FOLDER else "in every run: the cache can't be written"
         progress.note(f"Compiling the renderer, about {COMPILE_S} s ({again}).")
