@@ -111,3 +111,17 @@ def test_gradients_reach_vertices_and_bases():
     assert vertices.grad.abs().sum() > 0
     assert head.position_basis.grad is not None
     assert head.w_pos.weight.grad is not None
+
+
+def test_both_ways_of_posing_agree():
+    head = head_on_one_triangle(50)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        code = torch.randn(16)
+        fast, slow = head(TRIANGLE, code), head.double()(TRIANGLE.double(), code.double())
+    for name, wanted in vars(slow).items():
+        found = getattr(fast, name).double()
+        if name == "quats":  # q and -q turn alike
+            found = found * torch.sign((found * wanted).sum(1, keepdim=True))
+        assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-6), name

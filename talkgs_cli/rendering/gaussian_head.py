@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from talkgs_cli.rendering.binding import quat_multiply, triangle_frames
+from talkgs_cli.rendering.fused_pose import fused_pose
 
 BASES = 8  # paper, table 2: W_pos, W_rot, W_color are Linear 256 -> 8
 CODE_SIZE = 16  # paper, table 2: W_gamma starts with Linear 16 -> 256
@@ -140,6 +141,35 @@ class GaussianHead(nn.Module):
                 the triangles' rotations are taken as given.
             code: [16] normalised driving code (see `avatar.DrivingCode`).
         """
+        latent = self.w_gamma(code)
+        moves = _blend(self.w_pos(latent), self.position_basis)  # [N, 3] pixels
+        turns = _blend(self.w_rot(latent), self.rotation_basis)  # [N, 4]
+        shifts = _blend(self.w_color(latent), self.color_basis)  # [N, 3]
+        if vertices.device.type == "cpu" and vertices.dtype == self.quats.dtype == torch.float32:
+            return PosedGaussians(
+                *fused_pose(
+                    vertices,
+                    self.triangles[self.binding],
+                    self.reference_areas[self.binding],
+                    float(self.metres_per_pixel),
+                    barycentric=self.barycentric,
+                    offset=self.offset,
+                    quats=self.quats,
+                    turns=turns,
+                    log_scales=self.log_scales,
+                    opacity_logits=self.opacity_logits,
+                    sh0=self.sh0,
+                    color_shifts=shifts,
+                    shN=self.shN,
+                    moves=moves,
+                )
+            )
+        return self._pose(vertices, moves, turns, shifts)
+
+    def _pose(
+        self, vertices: Tensor, moves: Tensor, turns: Tensor, shifts: Tensor
+    ) -> PosedGaussians:
+        """`fused_pose` in plain torch: for other devices and precisions; its specification."""
         with torch.no_grad():
             corners = vertices.index_select(0, self.triangles.reshape(-1)).view(-1, 3, 3)
             frames = triangle_frames(corners)
@@ -147,18 +177,12 @@ class GaussianHead(nn.Module):
             triangle_quats = frames.quats[self.binding]  # [N, 4]
             normals = frames.normals[self.binding]  # [N, 3]
             size = stretch[self.binding][:, None] * self.metres_per_pixel  # [N, 1]
-        latent = self.w_gamma(code)
-        positions = _blend(self.w_pos(latent), self.position_basis)
-        rotations = _blend(self.w_rot(latent), self.rotation_basis)
-        colors = _blend(self.w_color(latent), self.color_basis)
-        means = self.place(vertices, normals) + positions * self.metres_per_pixel
-        quats = quat_multiply(triangle_quats, F.normalize(self.quats + rotations, dim=-1))
         return PosedGaussians(
-            means,
-            quats,
+            self.place(vertices, normals) + moves * self.metres_per_pixel,
+            quat_multiply(triangle_quats, F.normalize(self.quats + turns, dim=-1)),
             self.log_scales.exp() * size,
             self.opacity_logits.sigmoid(),
-            torch.cat([self.sh0 + colors[:, None], self.shN], dim=1),
+            torch.cat([self.sh0 + shifts[:, None], self.shN], dim=1),
         )
 
 
