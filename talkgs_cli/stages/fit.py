@@ -17,6 +17,7 @@ from talkgs_cli.heads.speaker_head import SpeakerHead
 from talkgs_cli.media.audio import read_audio
 from talkgs_cli.networks.audio_encoder import load_encoder
 from talkgs_cli.networks.motion_translator import MotionTranslator
+from talkgs_cli.rendering.warm_up import compile_kernels
 from talkgs_cli.runtime import (
     Progress,
     disk_errors,
@@ -62,6 +63,7 @@ def fit(
     started = time.monotonic()
     seed_everything(config.seed)
     torch.set_num_threads(1)  # torch's own threads fight the rasteriser's (docs/rendering.md)
+    compile_kernels(progress)
     tracking = speaker.load_tracking()
     train = training_frames(speaker, tracking)
     translator = _fit_translator(speaker, tracking, progress)

@@ -44,10 +44,12 @@ def speak(
     from talkgs_cli.avatar import Avatar
     from talkgs_cli.media.audio import SAMPLE_RATE_HZ, read_audio
     from talkgs_cli.media.video import VideoWriter
+    from talkgs_cli.rendering.warm_up import compile_kernels
 
     started = time.monotonic()
     speaker.require_fit()
     torch.set_num_threads(1)  # torch's own threads fight the rasteriser's (docs/rendering.md)
+    compile_kernels(progress, backward=False)
     samples = read_audio(audio, SAMPLE_RATE_HZ)
     record_file = speaker.renders / audio.stem / "render.json"
     video = out or record_file.with_name("video.mp4")
