@@ -18,8 +18,8 @@ from torch import Tensor
 from talkgs_cli.errors import BadInput
 from talkgs_cli.heads import load_head
 from talkgs_cli.heads.speaker_head import SpeakerHead
+from talkgs_cli.rendering import rasterize
 from talkgs_cli.rendering.gaussian_head import CODE_SIZE, GaussianHead
-from talkgs_cli.rendering.rasterize import rasterize
 from talkgs_cli.runtime import atomic_path
 from talkgs_cli.types import LABELS, Crop, HeadMotion, Tracking
 

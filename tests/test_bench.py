@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from talkgs_cli.errors import UsageError
-from talkgs_cli.rendering import numba_jit
-from talkgs_cli.rendering.rasterize import rasterize
+from talkgs_cli.rendering import numba_jit, rasterize
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.stages.bench import bench, head_like_request
 from talkgs_cli.stages.bench_baseline import torch_tiles

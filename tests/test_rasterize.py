@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from talkgs_cli.errors import BadInput, MachineLacks, UsageError
-from talkgs_cli.rendering import gsplat_backend, numba_jit
-from talkgs_cli.rendering.rasterize import rasterize
+from talkgs_cli.rendering import gsplat_backend, numba_jit, rasterize
 
 BACKENDS = ["numba", "reference"]
 

@@ -15,9 +15,8 @@ from test_rasterize_parity import (
     relative,
 )
 
-from talkgs_cli.rendering import reference
+from talkgs_cli.rendering import rasterize, reference
 from talkgs_cli.rendering.gsplat_backend import gsplat_status
-from talkgs_cli.rendering.rasterize import rasterize
 from talkgs_cli.rendering.ssim import ssim_reference
 
 

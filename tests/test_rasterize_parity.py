@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from talkgs_cli.rendering import reference
-from talkgs_cli.rendering.rasterize import rasterize
+from talkgs_cli.rendering import rasterize, reference
 from talkgs_cli.rendering.request import Request
 
 SCENES = 240

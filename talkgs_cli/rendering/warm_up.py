@@ -46,7 +46,7 @@ def compile_kernels(progress: Progress, backward: bool = True) -> None:
     import torch
 
     from talkgs_cli.rendering import numba_jit
-    from talkgs_cli.rendering.rasterize import rasterize
+    from talkgs_cli.rendering.rasterizer import rasterize
     from talkgs_cli.rendering.ssim import ssim
 
     keep_freed_memory()

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from talkgs_cli.rendering import numba_jit
+from talkgs_cli.rendering import numba_jit, rasterize
 from talkgs_cli.rendering.gaussian_head import CODE_SIZE, SH_C0, GaussianHead
-from talkgs_cli.rendering.rasterize import rasterize
 from talkgs_cli.rendering.request import Request
 from talkgs_cli.rendering.ssim import ssim, ssim_reference
 from talkgs_cli.runtime import SilentProgress

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from talkgs_cli.avatar import Avatar, DrivingCode
 from talkgs_cli.config import FitConfig
 from talkgs_cli.metrics.lpips import LPIPS
+from talkgs_cli.rendering import rasterize
 from talkgs_cli.rendering.gaussian_head import GaussianHead
-from talkgs_cli.rendering.rasterize import rasterize
 from talkgs_cli.rendering.ssim import ssim
 from talkgs_cli.tracking.landmark_points import EYES, LIPS_INNER, LIPS_OUTER
 from talkgs_cli.training.frames import FrameWindows, TrainingFrame
