@@ -16,6 +16,10 @@ from typing import Any, Protocol
 from talkgs_cli.errors import MachineLacks
 
 
+_UMASK = os.umask(0)  # it can only be read by setting it
+os.umask(_UMASK)
+
+
 class Progress(Protocol):
     """How a stage tells the world how far it is; the console draws it, tests ignore it."""
 
@@ -85,6 +89,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
+            # safetensors makes files only their owner may read; these are the user's to share.
+            partial.chmod(0o666 & ~_UMASK)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
