@@ -21,7 +21,7 @@ from talkgs_cli.stages.score_lips import BEHAVIOUR, behaviour
 from talkgs_cli.stages.score_meter import METRICS
 from talkgs_cli.stages.score_regions import REGIONS, Regions, choose_runs
 from talkgs_cli.tracking.landmarks import FaceLandmarker
-from talkgs_cli.types import Crop, HeadMotion, Tracking
+from talkgs_cli.types import LABELS, Crop, HeadMotion, Tracking
 
 RATE = Fraction(25)
 SIZE = 224
@@ -205,10 +205,13 @@ def speaker(tmp_path, tracked_face):
         },
     )
     folder.frames.mkdir(parents=True)
+    folder.labels.mkdir()
     write_video(folder.video, face_frames(FRAMES))
     for index, frame in enumerate(read_frames(folder.video)):
         cut = frame[CROP.top : CROP.top + CROP.side, CROP.left : CROP.left + CROP.side]
         cv2.imwrite(str(folder.frame_file(index)), cut[..., ::-1])
+        # The painted face covers everything, so the compositor is told that all of it is bare.
+        cv2.imwrite(str(folder.label_file(index)), np.full(cut.shape[:2], LABELS["skin"], np.uint8))
     jaw = torch.zeros(FRAMES, 3)
     jaw[:, 0] = torch.linspace(0.1, 0.2, FRAMES)
     motion = HeadMotion(
