@@ -103,12 +103,12 @@ def fit_head(
 
     keys = torch.from_numpy(np.unique(np.linspace(0, len(used) - 1, KEYFRAMES).astype(int)))
     shape = torch.zeros(head.shape_count)
-    with progress.stage("identity", IDENTITY_ROUNDS) as advance:
+    with progress.stage("Fitting the head: identity", IDENTITY_ROUNDS) as advance:
         solver = SequenceSolver(rig, seen.at(keys), weights)
         shape, solved = solver.solve_identity(shape, state.at(keys), IDENTITY_ROUNDS, advance)
     settled_rig = rig.settle(shape)
     _start_from(state, keys, solved)
-    with progress.stage("head pose", len(used) * FRAME_ROUNDS) as advance:
+    with progress.stage("Fitting the head: pose", len(used) * FRAME_ROUNDS) as advance:
         solver = SequenceSolver(settled_rig, seen, weights)
         state = solver.solve_frames(torch.zeros(0), state, FRAME_ROUNDS, advance)
 
