@@ -78,6 +78,9 @@ def prepare(
     consent: Annotated[
         bool, Option("--consent", help="The person in the video agreed to this use.")
     ] = False,
+    fix_offset: Annotated[
+        bool, Option("--fix-offset", help="Shift a sound that is early or late to the mouth.")
+    ] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,13 +89,18 @@ def prepare(
     from talkgs_cli.stages.prepare import prepare as run
 
     stated = _consent(video, out, consent, ask=not as_json)
-    config = PrepareConfig(consent="stated" if stated else "not stated")
+    config = PrepareConfig(consent="stated" if stated else "not stated", fix_offset=fix_offset)
     answer = run(video, out, config, console.make_progress(), force=force)
     verdict = f"Verdict: {answer.get('verdict')}, {answer.get('frames')} frames."
     _finish(
         answer,
         path=answer.get("speaker") or out,
-        said=[*_already_done(answer), verdict, *(answer.get("advice") or [])],
+        said=[
+            *_already_done(answer),
+            verdict,
+            *(answer.get("advice") or []),
+            *([f"Report: {answer['report']}"] if answer.get("report") else []),
+        ],
         next_command=f"talkgs fit {_quoted(out)}",
         as_json=as_json,
     )

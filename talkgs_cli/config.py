@@ -43,6 +43,8 @@ class PrepareConfig:
     max_frame_rate: int = 30
     # Videos whose shorter side is longer than this are shrunk to it, pixels.
     max_short_side: int = 1080
+    # Move the sound by its offset from the mouth, where one is found.
+    fix_offset: bool = False
     # What the user said about the person's consent.
     consent: str = "not stated"
 

@@ -2,6 +2,7 @@
 
 speaker/
   speaker.json             manifest, written last
+  report.html              what prepare saw, for reading in a browser
   media/video.mp4          the original at a constant frame rate, near-lossless, with sound
   media/audio.wav          16 kHz mono
   media/frames/NNNNNN.png  face crop, RGB
@@ -62,6 +63,7 @@ class SpeakerFolder:
         self.audio_features = self.media / "audio_features.safetensors"
         self.frames = self.media / "frames"
         self.labels = self.media / "labels"
+        self.report = path / "report.html"
         self.tracking_file = path / "tracking.safetensors"
         self.splits_file = path / "splits.json"
         self.fit = path / "fit"

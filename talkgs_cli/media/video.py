@@ -232,6 +232,38 @@ def transcode(
                 )
 
 
+def replace_sound(video: Path, source: Path, earlier_s: float, duration_s: float) -> None:
+    """Put the sound of `source` beside the untouched picture of `video`, moved in time.
+
+    Args:
+        video: The mp4 to change; it is replaced when all went well.
+        source: Any file with sound.
+        earlier_s: How much earlier the sound comes; negative: later, led in by silence.
+        duration_s: Where the sound ends.
+    """
+    picture = ffmpeg.input(file_url(video), protocol_whitelist=LOCAL_FILES_ONLY)
+    sound = (
+        ffmpeg.input(file_url(source), protocol_whitelist=LOCAL_FILES_ONLY)["a:0"]
+        .filter("asetpts", f"PTS-({earlier_s:.6f})/TB")
+        .filter("aresample", **AUDIO_AT_ZERO)
+        .filter("apad")
+        .filter("atrim", end=f"{duration_s:.6f}")
+    )
+    with atomic_path(video) as partial:
+        output = ffmpeg.output(
+            picture["v:0"],
+            sound,
+            file_url(partial),
+            vcodec="copy",
+            acodec="aac",
+            audio_bitrate=AUDIO_BITRATE,
+            movflags="+faststart+use_metadata_tags",
+        )
+        with running(output) as process:
+            if process.finish() != 0:
+                raise failure(video, process.said())
+
+
 class VideoWriter(AbstractContextManager["VideoWriter"]):
     """Encodes frames into an mp4 that appears only when all went well.
 

@@ -143,11 +143,11 @@ def silent_frames(
     >>> np.flatnonzero(silent_frames(sound, 16000, 75, Fraction(25)))[[0, -1]]
     array([27, 47])
     """
-    loudness_db = _loudness_db(samples, sample_rate_hz, frame_count, frame_rate)
-    low, high = np.quantile(loudness_db, [0.05, 0.95])
+    level_db = loudness_db(samples, sample_rate_hz, frame_count, frame_rate)
+    low, high = np.quantile(level_db, [0.05, 0.95])
     # A sound that is loud throughout has no silence, though it has a quietest quarter.
     limit = low + SILENT_SHARE * (high - low) if high - low > 20 else SILENT_FLOOR_DB
-    quiet = loudness_db < max(limit, SILENT_FLOOR_DB)
+    quiet = level_db < max(limit, SILENT_FLOOR_DB)
     run, margin = round(SILENT_RUN_S * frame_rate), round(SILENT_MARGIN_S * frame_rate)
     silent = np.zeros(frame_count, bool)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
@@ -157,10 +157,20 @@ def silent_frames(
     return silent
 
 
-def _loudness_db(
+def loudness_db(
     samples: NDArray[np.floating], sample_rate_hz: int, frame_count: int, frame_rate: Fraction
 ) -> NDArray[np.float64]:
-    """[T] root mean square of each frame's sound, dB below full scale, at least -100."""
+    """Root mean square of each frame's sound.
+
+    Args:
+        samples: [N] mono sound in [-1, 1].
+        sample_rate_hz: Samples a second.
+        frame_count: Frames, T.
+        frame_rate: Frames a second.
+
+    Returns:
+        [T] dB, full scale is 0, at least -100.
+    """
     bounds = [round(t * sample_rate_hz / frame_rate) for t in range(frame_count + 1)]
     energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
     at = np.minimum(bounds, len(samples))

@@ -8,14 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkgs_cli.config import PrepareConfig, to_json
-from talkgs_cli.errors import BadInput
-from talkgs_cli.runtime import Progress, peak_rss_mb, write_json
+from talkgs_cli.runtime import Progress, atomic_path, peak_rss_mb
 from talkgs_cli.speaker import SpeakerFolder, crop_to_json
 from talkgs_cli.stages.prepare_folder import (
     Request,
@@ -27,8 +25,6 @@ from talkgs_cli.stages.prepare_folder import (
     work_folder,
 )
 from talkgs_cli.stages.prepare_verdict import (
-    Evidence,
-    judge,
     refuse_too_little_face,
     refuse_too_short,
     refuse_without_face,
@@ -38,13 +34,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from talkgs_cli.stages.prepare_sound import Sound
     from talkgs_cli.stages.prepare_tracking import Observations
     from talkgs_cli.types import Crop, HeadModel, Tracking, VideoInfo
 
 QUICK_LOOKS = 12
 NEAR_LOSSLESS_CRF = 12
 ENCODER = "whisper-tiny.en"
-SILENCE = 1e-4  # largest sample of a track that is as good as none
 
 
 def prepare(
@@ -75,6 +71,9 @@ def prepare(
     """
     from talkgs_cli.heads import load_head
     from talkgs_cli.media.probe import probe
+    from talkgs_cli.stages.prepare_assess import assess
+    from talkgs_cli.stages.prepare_report import write_report
+    from talkgs_cli.stages.prepare_timeline import measure_timeline
 
     started = time.monotonic()
     out = Path(out)
@@ -94,31 +93,40 @@ def prepare(
         rate, size = stored_rate(info, config), stored_size(info, config)
         _copy_video(video, info, speaker, rate, size, progress)
         observations = _track(video, speaker, rate, progress)
-        samples = _extract_sound(video, info, speaker, len(observations.valid), rate)
-        crop = _crop_and_label(speaker, observations, size, config, progress)
+        sound = _extract_sound(video, info, speaker, observations, rate, config, progress)
+        crop, sharpness = _crop_and_label(speaker, observations, size, config, progress)
         tracking = _fit_head(head, speaker, observations, size, rate, progress)
-        _encode_sound(speaker, samples, progress)
+        _encode_sound(speaker, sound, progress)
 
-    result = _assess(head, tracking, observations, samples, rate)
-    result |= {
-        "speaker": str(out),
-        "frames": len(tracking),
-        "frame_rate": str(rate),
-        "seconds_per_video_second": round((time.monotonic() - started) / info.duration_s, 2),
-        "peak_rss_mb": round(peak_rss_mb(), 1),
-        "head": config.head.partition(":")[0],
-        "consent": request.config.consent,
-    }
     speaker.manifest |= {
         "frame_rate": str(rate),
         "frames": len(tracking),
         "size": list(size),
         "crop": crop_to_json(crop),
-        "has_audio": samples is not None,
+        "has_audio": sound is not None,
+    }
+    with _one_torch_thread():
+        timeline = measure_timeline(
+            head, tracking, observations, sharpness, sound.samples if sound else None, rate
+        )
+        result = assess(head, tracking, observations, sound, timeline, fix_offset=config.fix_offset)
+        result |= {
+            "speaker": str(out),
+            "report": str(out / speaker.report.name),
+            "frames": len(tracking),
+            "frame_rate": str(rate),
+            "head": config.head.partition(":")[0],
+            "consent": request.config.consent,
+        }
+        write_report(video.name, speaker, head, tracking, timeline, result, progress)
+    result |= {
+        "seconds_per_video_second": round((time.monotonic() - started) / info.duration_s, 2),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
     }
     speaker.save_splits()
     speaker.finish_stage("prepare", {"config": to_json(request.config), "result": result})
-    _observations_file(speaker).unlink(missing_ok=True)
+    for file in (_observations_file(speaker), _sharpness_file(speaker)):
+        file.unlink(missing_ok=True)
     kept = publish(work, out)
     if kept is not None:
         progress.note(f"The speaker that was at {out} is now at {kept}.")
@@ -156,6 +164,11 @@ def stored_size(info: VideoInfo, config: PrepareConfig) -> tuple[int, int]:
 
 def _observations_file(speaker: SpeakerFolder) -> Path:
     return speaker.path / "observations.safetensors"
+
+
+def _sharpness_file(speaker: SpeakerFolder) -> Path:
+    """Written when all crop frames and labels are there."""
+    return speaker.path / "sharpness.safetensors"
 
 
 def _copy_video(
@@ -219,25 +232,23 @@ def _track(video: Path, speaker: SpeakerFolder, rate: Fraction, progress: Progre
 
 
 def _extract_sound(
-    video: Path, info: VideoInfo, speaker: SpeakerFolder, frames: int, rate: Fraction
-) -> NDArray[np.float32] | None:
-    """media/audio.wav: as long as the picture to the sample; None without a sound."""
-    import numpy as np
-
-    from talkgs_cli.media.audio import SAMPLE_RATE_HZ, read_audio, write_wav
+    video: Path,
+    info: VideoInfo,
+    speaker: SpeakerFolder,
+    observations: Observations,
+    rate: Fraction,
+    config: PrepareConfig,
+    progress: Progress,
+) -> Sound | None:
+    """media/audio.wav; None without a sound."""
+    from talkgs_cli.stages.prepare_sound import extract_sound
 
     if not info.has_audio:
         return None
-    try:
-        samples = read_audio(video)
-    except BadInput:  # a sound stream without a single packet
-        return None
-    length = round(frames / rate * SAMPLE_RATE_HZ)
-    samples = np.pad(samples[:length], (0, max(0, length - len(samples))))
-    if np.abs(samples).max() < SILENCE:
-        return None
-    write_wav(speaker.audio, samples)
-    return samples
+    sound = extract_sound(video, speaker, observations, rate, fix_offset=config.fix_offset)
+    if sound is not None and sound.earlier_s:
+        progress.note(f"Moving the sound by {-sound.earlier_s:+.2f} s, to meet the mouth.")
+    return sound
 
 
 def _crop_and_label(
@@ -246,8 +257,10 @@ def _crop_and_label(
     size: tuple[int, int],
     config: PrepareConfig,
     progress: Progress,
-) -> Crop:
-    """media/frames and media/labels."""
+) -> tuple[Crop, NDArray[np.float32]]:
+    """media/frames and media/labels; how sharp the face is in each."""
+    from safetensors.numpy import load_file, save_file
+
     from talkgs_cli.assets import fetch_file
     from talkgs_cli.media.video import read_frames
     from talkgs_cli.stages.prepare_tracking import write_crops
@@ -255,15 +268,16 @@ def _crop_and_label(
     from talkgs_cli.tracking.matting import PersonMatting
 
     crop = choose_crop(observations.landmarks[observations.valid], size, config.crop_size)
-    finished = speaker.media / "crop.json"  # says that all frames of this crop are there
+    finished = _sharpness_file(speaker)
     if finished.is_file():
-        return crop
+        return crop, load_file(finished)["sharpness"]
     matting = PersonMatting(fetch_file("selfie_segmenter"))
     with progress.stage("Cropping and labelling", len(observations.valid)) as advance:
         frames = read_frames(speaker.video)
-        write_crops(frames, observations.landmarks, crop, matting, speaker, advance)
-    write_json(finished, asdict(crop))
-    return crop
+        sharpness = write_crops(frames, observations.landmarks, crop, matting, speaker, advance)
+    with atomic_path(finished) as partial:
+        save_file({"sharpness": sharpness}, partial)
+    return crop, sharpness
 
 
 def _fit_head(
@@ -308,61 +322,13 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _encode_sound(
-    speaker: SpeakerFolder, samples: NDArray[np.float32] | None, progress: Progress
-) -> None:
+def _encode_sound(speaker: SpeakerFolder, sound: Sound | None, progress: Progress) -> None:
     """media/audio_features.safetensors."""
     from talkgs_cli.networks.audio_encoder import load_encoder
 
-    if samples is None or speaker.audio_features.is_file():
+    if sound is None or speaker.audio_features.is_file():
         return
     with progress.stage("Encoding the sound", 1) as advance:
         encoder = load_encoder(ENCODER)
-        speaker.save_audio_features(encoder.encode(samples), encoder.name)
+        speaker.save_audio_features(encoder.encode(sound.samples), encoder.name)
         advance(1)
-
-
-def _assess(
-    head: HeadModel,
-    tracking: Tracking,
-    observations: Observations,
-    samples: NDArray[np.float32] | None,
-    rate: Fraction,
-) -> dict[str, Any]:
-    """The figures, the verdict and the advice."""
-    from talkgs_cli.media.audio import SAMPLE_RATE_HZ
-    from talkgs_cli.stages.prepare_sync import estimate_offset_s
-    from talkgs_cli.tracking.crop import face_height_px
-    from talkgs_cli.tracking.head_fitting import reprojection_error
-
-    valid = observations.valid
-    with _one_torch_thread():
-        error = reprojection_error(head, tracking)
-    landmark_error = {name: round(error[name] / 100, 5) for name in ("mean", "p95", "lips")}
-    offset_s = None
-    if samples is not None:
-        offset_s = estimate_offset_s(observations.landmarks, valid, samples, SAMPLE_RATE_HZ, rate)
-    evidence = Evidence(
-        frames=len(valid),
-        valid_frames=int(valid.sum()),
-        frame_rate=float(rate),
-        face_height_px=face_height_px(observations.landmarks[valid]),
-        other_faces_share=float((observations.faces_seen > 1).mean()),
-        jumps=observations.jumps(),
-        has_audio=samples is not None,
-        av_offset_s=offset_s,
-        landmark_error_iod=landmark_error["mean"],
-    )
-    judgement = judge(evidence)
-    return {
-        "valid_share": round(evidence.valid_share, 4),
-        "face_height_px": round(evidence.face_height_px, 1),
-        "other_faces_share": round(evidence.other_faces_share, 4),
-        "jumps": evidence.jumps,
-        "landmark_error_iod": landmark_error,
-        "jitter_px": round(error["jitter_px"], 4),
-        "raw_jitter_px": round(error["raw_jitter_px"], 4),
-        "av_offset_s": offset_s,
-        "verdict": judgement.verdict,
-        "advice": judgement.advice,
-    }

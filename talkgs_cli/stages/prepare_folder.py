@@ -89,7 +89,9 @@ def stored_answer(speaker: SpeakerFolder, request: Request) -> dict[str, Any] | 
     if request.config.consent == "stated" != config.consent:
         record["config"]["consent"] = "stated"
         speaker.save_manifest()
-    return {**record["result"], "speaker": str(speaker.path), "already_done": True}
+    report = str(speaker.report) if speaker.report.is_file() else None
+    where = {"speaker": str(speaker.path), "report": report}
+    return {**record["result"], **where, "already_done": True}
 
 
 def keep_consent(request: Request, previous: SpeakerFolder | None) -> Request:

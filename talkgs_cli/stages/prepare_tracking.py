@@ -22,7 +22,7 @@ from talkgs_cli.tracking.crop import FOREHEAD
 from talkgs_cli.tracking.labels import CHIN, label_image
 from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES, LANDMARK_COUNT, FaceLandmarker
 from talkgs_cli.tracking.matting import PersonMatting
-from talkgs_cli.types import Crop
+from talkgs_cli.types import LABELS, Crop
 
 PNG_OPTIONS = (
     cv2.IMWRITE_PNG_COMPRESSION,
@@ -32,6 +32,10 @@ PNG_OPTIONS = (
 )
 FILES_IN_FLIGHT = 16
 JUMP = 0.35  # face heights from one frame to the next
+THUMBNAIL = 32  # pixels; two frames are compared at this size
+CUT_CHANGE = 0.08  # of full scale: mean change of a thumbnail from which it may be a cut
+CUT_STANDS_OUT = 4.0  # times the largest change of the frames around it
+CUT_AROUND = 5  # frames either side
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,14 @@ class Observations:
         blendshapes: [T, 52] float32; interpolated likewise.
         valid: [T] bool, whether a face was seen.
         faces_seen: [T] uint8 faces of like size.
+        change: [T] float32 how much the picture changes from the frame before, 0 to 1.
     """
 
     landmarks: NDArray[np.float32]
     blendshapes: NDArray[np.float32]
     valid: NDArray[np.bool_]
     faces_seen: NDArray[np.uint8]
+    change: NDArray[np.float32]
 
     def save(self, path: Path) -> None:
         """Write all fields to a safetensors file."""
@@ -62,8 +68,12 @@ class Observations:
         fields = load_file(path)
         return cls(**{**fields, "valid": fields["valid"].astype(bool)})
 
-    def jumps(self) -> int:
-        """How often the face moves implausibly far from one frame to the next."""
+    def cuts(self) -> NDArray[np.intp]:
+        """Frames before which the picture is cut, or the face moves implausibly far."""
+        return np.flatnonzero(self._jumps() | self._changes())
+
+    def _jumps(self) -> NDArray[np.bool_]:
+        """[T] whether the face is where it can't have moved from the frame before."""
         centre = self.landmarks[..., :2].mean(1)  # [T, 2]
         height = np.linalg.norm(
             self.landmarks[:, CHIN, :2] - self.landmarks[:, FOREHEAD, :2], axis=-1
@@ -71,7 +81,14 @@ class Observations:
         both = self.valid[1:] & self.valid[:-1]
         moved = np.linalg.norm(np.diff(centre, axis=0), axis=-1) > JUMP * height[:-1]
         grown = np.abs(np.diff(np.log(np.maximum(height, 1)))) > JUMP
-        return int((both & (moved | grown)).sum())
+        return np.concatenate([[False], both & (moved | grown)])
+
+    def _changes(self) -> NDArray[np.bool_]:
+        """[T] whether the whole picture changes at once, as movement does not."""
+        padded = np.pad(self.change, CUT_AROUND)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * CUT_AROUND + 1)  # [T, 11]
+        around = np.delete(windows, CUT_AROUND, axis=1).max(1)
+        return (self.change > CUT_CHANGE) & (self.change > CUT_STANDS_OUT * around)
 
 
 def observe(
@@ -80,8 +97,12 @@ def observe(
     advance: Callable[[int], None],
 ) -> Observations:
     """Follow the face through all frames."""
-    landmarks, blendshapes, valid, faces_seen = [], [], [], []
+    landmarks, blendshapes, valid, faces_seen, change = [], [], [], [], []
+    before: NDArray[np.float32] | None = None
     for frame in frames:
+        thumbnail = _thumbnail(frame)
+        change.append(0.0 if before is None else float(np.abs(thumbnail - before).mean()))
+        before = thumbnail
         seen = landmarker.track(frame)
         valid.append(seen is not None)
         faces_seen.append(0 if seen is None else seen.faces_seen)
@@ -95,7 +116,13 @@ def observe(
         blendshapes=_fill(blendshapes, mask, (len(BLENDSHAPE_NAMES),)),
         valid=mask,
         faces_seen=np.minimum(faces_seen, 255).astype(np.uint8),
+        change=np.array(change, np.float32),
     )
+
+
+def _thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+    small = cv2.resize(frame, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return np.asarray(small / 255.0, np.float32)
 
 
 def _fill(
@@ -133,7 +160,7 @@ def write_crops(
     matting: PersonMatting,
     speaker: SpeakerFolder,
     advance: Callable[[int], None],
-) -> int:
+) -> NDArray[np.float32]:
     """Write every crop frame and its label image as PNG.
 
     Args:
@@ -145,13 +172,13 @@ def write_crops(
         advance: Told about every frame.
 
     Returns:
-        How many frames were written.
+        [T] how sharp the face is in each, see `face_sharpness`.
     """
     with disk_errors(speaker.media):
         speaker.frames.mkdir(parents=True, exist_ok=True)
         speaker.labels.mkdir(parents=True, exist_ok=True)
     waiting: deque[Future[None]] = deque()
-    count = 0
+    sharpness = []
     with ThreadPoolExecutor(max_workers=2) as writers:
         for index, frame in enumerate(frames):
             face = cut_out(frame, crop)
@@ -161,11 +188,27 @@ def write_crops(
             waiting.append(writers.submit(_write_png, speaker.label_file(index), labels))
             while len(waiting) > FILES_IN_FLIGHT:
                 waiting.popleft().result()
-            count += 1
+            sharpness.append(face_sharpness(face, labels))
             advance(1)
         for written in waiting:
             written.result()
-    return count
+    return np.array(sharpness, np.float32)
+
+
+def face_sharpness(frame: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float:
+    """Standard deviation of the Laplacian of the face's brightness, 8-bit units.
+
+    Comparable between frames of one video only: it depends on size, light and compression.
+
+    Args:
+        frame: [H, W, 3] uint8 RGB crop frame.
+        labels: [H, W] its label image.
+    """
+    face = labels >= LABELS["skin"]
+    if not face.any():
+        return 0.0
+    light = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(light, cv2.CV_32F)[face].std())
 
 
 def _write_png(path: Path, image: NDArray[np.uint8]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from talkgs_cli.errors import BadInput
+from talkgs_cli.stages.spans import Span, at_times, described, total_s
 
 LEAST_USABLE_S = 2.0
 SHORT_S = 20.0
@@ -21,6 +22,9 @@ OTHER_FACE_SHARE = 0.1
 LATE_S = 0.2  # speech itself leads by a few hundredths
 POOR_FIT_IOD = 0.03
 SLOW_RATE = 20
+LEAST_GAP_S = 0.2  # a frame or two without a face is no news
+LEAST_CLOSED_S, LEAST_OPEN_S = 3.0, 4.0
+TURNED_SHARE = 0.1  # of the video, from which turns of the head show in the result
 
 Verdict = Literal["good", "usable"]
 
@@ -35,10 +39,17 @@ class Evidence:
         frame_rate: Frames per second.
         face_height_px: Median, hairline to chin.
         other_faces_share: Share of frames that show another face of like size.
-        jumps: How often the face jumps from one frame to the next, as at a cut.
         has_audio: Whether there is sound that isn't silence.
         av_offset_s: Lag of the sound, or None.
+        fix_offset: Whether the sound was to be moved by that.
         landmark_error_iod: Mean distance of the fitted head's landmarks, or None before the fit.
+        cuts_s: When the picture is cut, or the face jumps as at a cut.
+        gaps: Where no face is seen.
+        other_faces: Where another face of like size is seen.
+        turned: Where the head is turned far (`prepare_timeline.TURNED_DEG`).
+        blurred: Where the face is much less sharp than elsewhere.
+        closed_s: How long the lips are together, or None if not measured.
+        open_s: How long they are apart, or None.
     """
 
     frames: int
@@ -46,15 +57,27 @@ class Evidence:
     frame_rate: float
     face_height_px: float
     other_faces_share: float
-    jumps: int
     has_audio: bool
     av_offset_s: float | None
+    fix_offset: bool = False
     landmark_error_iod: float | None = None
+    cuts_s: tuple[float, ...] = ()
+    gaps: tuple[Span, ...] = ()
+    other_faces: tuple[Span, ...] = ()
+    turned: tuple[Span, ...] = ()
+    blurred: tuple[Span, ...] = ()
+    closed_s: float | None = None
+    open_s: float | None = None
 
     @property
     def valid_share(self) -> float:
         """Share of the frames with a face."""
         return self.valid_frames / self.frames
+
+    @property
+    def turned_share(self) -> float:
+        """Share of the time in which the head is turned far."""
+        return total_s(self.turned) * self.frame_rate / self.frames
 
 
 @dataclass(frozen=True)
@@ -118,7 +141,7 @@ def _serious(evidence: Evidence) -> list[str]:
     if evidence.valid_share < GOOD_VALID_SHARE:
         found.append(
             f"The face is hidden or out of the picture in {1 - evidence.valid_share:.0%} of the "
-            "frames. Use a part in which it stays visible."
+            f"frames{_where(evidence.gaps)}. Use a part in which it stays visible."
         )
     if seconds < SHORT_S / 2:
         found.append(
@@ -127,13 +150,19 @@ def _serious(evidence: Evidence) -> list[str]:
         )
     if evidence.other_faces_share > OTHER_FACE_SHARE:
         found.append(
-            f"Another face is in the picture in {evidence.other_faces_share:.0%} of the frames; "
-            "the larger one was followed. Use a clip with one person, or cut it out."
+            f"Another face is in the picture in {evidence.other_faces_share:.0%} of the frames"
+            f"{_where(evidence.other_faces)}; the larger one was followed. "
+            "Use a clip with one person, or cut it out."
         )
-    if evidence.jumps:
+    if evidence.cuts_s:
         found.append(
-            f"The face jumps {evidence.jumps} time(s), as at a cut: the camera should stand still. "
-            "Use one uncut take."
+            f"The picture jumps, as at a cut, {at_times(evidence.cuts_s)}: the camera should stand "
+            "still. Use one uncut take."
+        )
+    if evidence.turned_share > TURNED_SHARE:
+        found.append(
+            f"The head turns past 40 degrees {described(evidence.turned)}: the far side of the "
+            "face is guessed. Use a part that looks towards the camera."
         )
     if evidence.landmark_error_iod is not None and evidence.landmark_error_iod > POOR_FIT_IOD:
         found.append(
@@ -149,16 +178,61 @@ def _minor(evidence: Evidence) -> list[str]:
     seconds = evidence.valid_frames / evidence.frame_rate
     if SHORT_S / 2 <= seconds < SHORT_S:
         found.append(f"{seconds:.0f} s of face is little; a minute gives a better mouth.")
-    if GOOD_VALID_SHARE <= evidence.valid_share < FULL_VALID_SHARE:
-        found.append(f"No face in {1 - evidence.valid_share:.1%} of the frames: they are left out.")
+    if evidence.valid_share >= GOOD_VALID_SHARE and _has_gaps(evidence):
+        where = (
+            described(evidence.gaps)
+            if evidence.gaps
+            else f"in {1 - evidence.valid_share:.1%} of the video"
+        )
+        found.append(f"No face is seen {where}: these frames are left out.")
+    if evidence.turned and evidence.turned_share <= TURNED_SHARE:
+        found.append(
+            f"The head turns past 40 degrees {described(evidence.turned)}: it may be soft there."
+        )
+    if evidence.blurred:
+        found.append(f"The face is blurred {described(evidence.blurred)}: movement, or focus.")
+    found += _about_the_mouth(evidence)
     if evidence.frame_rate < SLOW_RATE:
         found.append(
             f"{evidence.frame_rate:.3g} frames a second miss fast mouth movements; 25 are better."
         )
-    if evidence.av_offset_s is not None and abs(evidence.av_offset_s) > LATE_S:
-        where = "after" if evidence.av_offset_s > 0 else "before"
+    found += _about_sync(evidence)
+    return found
+
+
+def _about_the_mouth(evidence: Evidence) -> list[str]:
+    found = []
+    if evidence.closed_s is not None and evidence.closed_s < LEAST_CLOSED_S:
         found.append(
-            f"The sound seems to come {abs(evidence.av_offset_s):.2f} s {where} the mouth. "
-            "Check that the video is in sync."
+            f"Only {evidence.closed_s:.1f} s of closed mouth: lips may not close fully. "
+            "Use a video with pauses."
+        )
+    if evidence.open_s is not None and evidence.open_s < LEAST_OPEN_S:
+        found.append(
+            f"Only {evidence.open_s:.1f} s of open mouth: there is little to learn speaking from. "
+            "Use a video in which the person talks."
         )
     return found
+
+
+def _about_sync(evidence: Evidence) -> list[str]:
+    offset_s = evidence.av_offset_s
+    if evidence.fix_offset and evidence.has_audio:
+        if offset_s is None:
+            return ["No offset of sound and mouth stands out: --fix-offset left the sound alone."]
+        if offset_s == 0:
+            return ["Sound and mouth are together: --fix-offset left the sound alone."]
+        way = "earlier" if offset_s > 0 else "later"
+        return [f"The sound was moved {abs(offset_s) * 1000:.0f} ms {way}, to meet the mouth."]
+    if offset_s is None or abs(offset_s) < LATE_S:
+        return []
+    late = "late" if offset_s > 0 else "early"
+    return [f"The sound is {abs(offset_s) * 1000:.0f} ms {late}: --fix-offset shifts it."]
+
+
+def _has_gaps(evidence: Evidence) -> bool:
+    return evidence.valid_share < FULL_VALID_SHARE or total_s(evidence.gaps) >= LEAST_GAP_S
+
+
+def _where(spans: tuple[Span, ...]) -> str:
+    return f", {described(spans)}" if spans else ""

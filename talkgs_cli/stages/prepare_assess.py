@@ -1,0 +1,78 @@
+"""The figures of a prepared video, gathered here and judged in `prepare_verdict`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from talkgs_cli.stages.prepare_sound import Sound
+from talkgs_cli.stages.prepare_timeline import Timeline
+from talkgs_cli.stages.prepare_tracking import Observations
+from talkgs_cli.stages.prepare_verdict import Evidence, judge
+from talkgs_cli.tracking.crop import face_height_px
+from talkgs_cli.tracking.head_fitting import reprojection_error
+from talkgs_cli.types import HeadModel, Tracking
+
+
+def assess(
+    head: HeadModel,
+    tracking: Tracking,
+    observations: Observations,
+    sound: Sound | None,
+    timeline: Timeline,
+    *,
+    fix_offset: bool,
+) -> dict[str, Any]:
+    """The part of the JSON answer that says how good the video is.
+
+    Args:
+        head: The head model of the tracking.
+        tracking: T frames.
+        observations: What the landmarker saw.
+        sound: What is heard.
+        timeline: The curves.
+        fix_offset: Whether the sound was to be moved.
+    """
+    valid = observations.valid
+    error = reprojection_error(head, tracking)
+    landmark_error = {name: round(error[name] / 100, 5) for name in ("mean", "p95", "lips")}
+    evidence = Evidence(
+        frames=len(valid),
+        valid_frames=int(valid.sum()),
+        frame_rate=float(timeline.frame_rate),
+        face_height_px=face_height_px(observations.landmarks[valid]),
+        other_faces_share=float((observations.faces_seen > 1).mean()),
+        has_audio=sound is not None,
+        av_offset_s=None if sound is None else sound.offset_s,
+        fix_offset=fix_offset,
+        landmark_error_iod=landmark_error["mean"],
+        cuts_s=timeline.cuts_s,
+        gaps=timeline.gaps,
+        other_faces=timeline.other_faces,
+        turned=timeline.turned,
+        blurred=timeline.blurred,
+        closed_s=timeline.closed_s,
+        open_s=timeline.open_s,
+    )
+    judgement = judge(evidence)
+    return {
+        "valid_share": round(evidence.valid_share, 4),
+        "face_height_px": round(evidence.face_height_px, 1),
+        "other_faces_share": round(evidence.other_faces_share, 4),
+        "jumps": len(evidence.cuts_s),
+        "landmark_error_iod": landmark_error,
+        "jitter_px": round(error["jitter_px"], 4),
+        "raw_jitter_px": round(error["raw_jitter_px"], 4),
+        "av_offset_s": evidence.av_offset_s,
+        "sound_moved_earlier_s": None if sound is None else sound.earlier_s,
+        "closed_mouth_s": round(timeline.closed_s, 2),
+        "open_mouth_s": round(timeline.open_s, 2),
+        "at": {
+            "cuts_s": [round(cut_s, 3) for cut_s in evidence.cuts_s],
+            "no_face": [span.to_json() for span in evidence.gaps],
+            "other_faces": [span.to_json() for span in evidence.other_faces],
+            "turned": [span.to_json() for span in evidence.turned],
+            "blurred": [span.to_json() for span in evidence.blurred],
+        },
+        "verdict": judgement.verdict,
+        "advice": judgement.advice,
+    }
