@@ -78,6 +78,9 @@ def prepare(
     consent: Annotated[
         bool, Option("--consent", help="The person in the video agreed to this use.")
     ] = False,
+    head: Annotated[
+        str, Option("--head", help="open, or flame:PATH of your own FLAME file.")
+    ] = "open",
     fix_offset: Annotated[
         bool, Option("--fix-offset", help="Shift a sound that is early or late to the mouth.")
     ] = False,
@@ -89,7 +92,9 @@ def prepare(
     from talkgs_cli.stages.prepare import prepare as run
 
     stated = _consent(video, out, consent, ask=not as_json)
-    config = PrepareConfig(consent="stated" if stated else "not stated", fix_offset=fix_offset)
+    config = PrepareConfig(
+        head=head, consent="stated" if stated else "not stated", fix_offset=fix_offset
+    )
     answer = run(video, out, config, console.make_progress(), force=force)
     verdict = f"Verdict: {answer.get('verdict')}, {answer.get('frames')} frames."
     _finish(
@@ -287,10 +292,14 @@ def doctor(as_json: JsonOption = False) -> None:
     epilog=examples(
         "talkgs assets",
         "talkgs assets --pull        before going offline",
+        "talkgs assets --flame generic_model.pkl",
     )
 )
 def assets(
     pull: Annotated[bool, Option("--pull", help="Fetch what is missing, and check all.")] = False,
+    flame: Annotated[
+        Path | None, Option("--flame", help="Convert your own FLAME file, for prepare --head.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the third-party files talkgs uses."""
@@ -299,10 +308,16 @@ def assets(
     if pull:
         table.pull(table.ASSETS, console.make_progress(), check_hashes=True)
     answer = table.listing()
+    if flame is not None:
+        from talkgs_cli.stages.flame import convert_flame
+
+        answer["flame"] = convert_flame(flame, console.make_progress())
     if as_json:
         console.print_json(answer)
     else:
         console.print_assets(answer)
+    if flame is not None:
+        console.print_error(f"Next: talkgs prepare VIDEO --head {answer['flame']['head']}")
 
 
 @app.command(

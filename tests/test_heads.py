@@ -221,9 +221,7 @@ def test_the_head_is_built_once_and_a_damaged_cache_is_replaced(makehuman_folder
     torch.testing.assert_close(OpenHead.load().template, first.template)
 
 
-def test_flame_is_announced_and_other_names_are_refused():
-    with pytest.raises(UsageError, match="later release"):
-        load_head("flame:/somewhere/generic.pkl")
+def test_a_head_nobody_knows_is_refused():
     with pytest.raises(UsageError, match="no head model"):
         load_head("clay")
 

@@ -14,18 +14,20 @@ def load_head(name: str) -> HeadModel:
     """Load a head model by the name that `prepare --head` takes.
 
     Args:
-        name: "open", or "flame:PATH" in a later release.
+        name: "open", "flame:PATH" of a FLAME file that was converted, or "flame:KEY".
 
     Raises:
         UsageError: no such head.
+        BadInput: the FLAME head is not in the cache.
     """
     if name == "open":
         from talkgs_cli.heads.open_head import OpenHead
 
         return OpenHead.load()
     if name.partition(":")[0] == "flame":
-        raise UsageError(
-            f"The head {name!r} can't be used yet: FLAME arrives in a later release.",
-            hint="Use the open head: --head open",
-        )
-    raise UsageError(f"There is no head model {name!r}.", hint="Use --head open")
+        from talkgs_cli.heads.flame import FlameHead
+
+        return FlameHead.load(name)
+    raise UsageError(
+        f"There is no head model {name!r}.", hint="Use --head open or --head flame:PATH"
+    )

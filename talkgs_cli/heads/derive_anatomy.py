@@ -23,7 +23,7 @@ from talkgs_cli.heads.head_picture import HeadPicture, Rasterizer, draw_head
 from talkgs_cli.heads.makehuman import MakeHumanArchive
 from talkgs_cli.heads.open_head import OpenHead
 from talkgs_cli.heads.open_head_build import Anatomy, build_arrays
-from talkgs_cli.types import REGIONS
+from talkgs_cli.types import REGIONS, HeadModel
 
 Detector = Callable[[NDArray[np.uint8]], NDArray[Any] | None]
 
@@ -38,7 +38,9 @@ BODY_REGIONS = ("skin", "lips", "mouth_interior", "ears", "scalp", "neck")
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
+    """A picture of the head and the landmarks found in it."""
+
     picture: HeadPicture
     landmarks: NDArray[np.float64]  # [478, 3]
 
@@ -71,9 +73,10 @@ def derive_anatomy(
     """
     head = bare
     for _ in range(2):  # the second round sees lips and brows in colour
-        views = list(_look(head, detect, rasterize))
-        corners, weights = _surface_points(head, views)
-        _move_to_contact(head, corners, weights, lips_inner, rasterize)
+        views = list(look(head, detect, rasterize))
+        points = _symmetric(surface_points(head, views))  # [468, 3]
+        corners, weights = on_surface(head, views, points)
+        move_to_contact(head, corners, weights, lips_inner, rasterize)
         regions = _regions(head, corners, weights, lips_outer, lips_inner, rasterize)
         head = _with_table(bare, corners, weights, regions)
     quad_regions = regions.reshape(-1, 2)[:, 0]
@@ -93,37 +96,41 @@ def _with_table(
     )
 
 
-def _posed(head: OpenHead, opening_rad: float, upper_lip: float) -> NDArray[np.float64]:
+def opened_pose(
+    head: HeadModel, opening_rad: float, upper_lip: float = UPPER_LIP_UP
+) -> NDArray[np.float64]:
+    """Neutral but for the jaw, and for the upper lip where the head can raise it: [V, 3]."""
     expression = torch.zeros(1, head.expression_count)
-    for name in ("mouthUpperUpLeft", "mouthUpperUpRight"):
+    for name in {"mouthUpperUpLeft", "mouthUpperUpRight"} & set(head.expression_names):
         expression[0, head.expression_names.index(name)] = upper_lip
     jaw = torch.tensor([[opening_rad, 0.0, 0.0]])
     return head.vertices(torch.zeros(head.shape_count), expression, jaw)[0].double().numpy()
 
 
-def _reference(head: OpenHead) -> NDArray[np.float64]:
+def reference_pose(head: HeadModel) -> NDArray[np.float64]:
     """The open-mouthed pose in which points of all views are averaged: [V, 3]."""
-    return _posed(head, OPENING_RAD[-1], UPPER_LIP_UP)
+    return opened_pose(head, OPENING_RAD[-1])
 
 
-def _look(head: OpenHead, detect: Detector, rasterize: Rasterizer) -> Iterator[_View]:
+def look(head: HeadModel, detect: Detector, rasterize: Rasterizer) -> Iterator[View]:
+    """The views of the open-mouthed head in which the detector finds a face."""
     for opening in OPENING_RAD:
-        points = _posed(head, opening, UPPER_LIP_UP)
+        points = opened_pose(head, opening)
         for yaw, pitch in TURNS_RAD:
             picture = draw_head(head, points, rasterize, yaw_rad=yaw, pitch_rad=pitch)
             landmarks = detect(picture.image)
             if landmarks is not None:
-                yield _View(picture, landmarks.astype(np.float64))
+                yield View(picture, landmarks.astype(np.float64))
 
 
-def _surface_points(
-    head: OpenHead, views: Sequence[_View]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Average where the views' landmarks hit the skin; corners [478, 3] and weights [478, 3]."""
+def surface_points(head: HeadModel, views: Sequence[View]) -> NDArray[np.float64]:
+    """Median of where the views' landmarks hit the skin, in the reference pose: [468, 3].
+
+    A landmark that no view shows on skin is NaN.
+    """
     faces = head.faces.numpy()
-    reference = _reference(head)
-    inside = [REGIONS.index(name) for name in ("upper_teeth", "lower_teeth", "tongue", "eyes")]
-    skin = ~np.isin(head.face_regions.numpy(), [*inside, REGIONS.index("mouth_interior")])
+    reference = reference_pose(head)
+    skin = _skin(head)
     hits = np.full((len(views), FACE_POINTS, 3), np.nan)
     for view, place in zip(views, hits, strict=True):
         for mark, (x, y) in enumerate(view.landmarks[:FACE_POINTS, :2]):
@@ -131,19 +138,30 @@ def _surface_points(
             if pixel is not None:
                 face = faces[view.picture.triangle[pixel]]
                 place[mark] = view.picture.barycentric[pixel] @ reference[face]
-    points = np.nanmedian(hits, axis=0)  # [468, 3]
-    points = _symmetric(points)
+    return np.asarray(np.nanmedian(hits, axis=0))
+
+
+def on_surface(
+    head: HeadModel, views: Sequence[View], points: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The skin that was seen nearest to [468, 3] points, then the irises: corners and weights."""
+    faces = head.faces.numpy()
     seen = np.unique(np.concatenate([np.unique(v.picture.triangle) for v in views]))
     candidates = seen[(seen >= 0)]
-    candidates = candidates[skin[candidates]]
-    chosen, weights = _closest(points, reference[faces[candidates]])
+    candidates = candidates[_skin(head)[candidates]]
+    chosen, weights = closest_points(points, reference_pose(head)[faces[candidates]])
     corners = faces[candidates[chosen]]
-    iris_corners, iris_weights = _irises(head)
+    iris_corners, iris_weights = irises(head)
     return np.concatenate([corners, iris_corners]), np.concatenate([weights, iris_weights])
 
 
-def _move_to_contact(
-    head: OpenHead,
+def _skin(head: HeadModel) -> NDArray[np.bool_]:
+    inside = ("upper_teeth", "lower_teeth", "tongue", "eyes", "mouth_interior")
+    return ~np.isin(head.face_regions.numpy(), [REGIONS.index(name) for name in inside])
+
+
+def move_to_contact(
+    head: HeadModel,
     corners: NDArray[np.int64],
     weights: NDArray[np.float64],
     lips_inner: Sequence[int],
@@ -156,7 +174,7 @@ def _move_to_contact(
     column of pixels of the closed mouth, the contact is where the surface jumps furthest when the
     mouth opens.
     """
-    faces, template = head.faces.numpy(), head.template.double().numpy()
+    faces, template = head.faces.numpy(), opened_pose(head, 0.0, 0.0)
     inner = np.array(lips_inner)
     points = np.einsum("lkc,lk->lc", template[corners[inner]], weights[inner])
     low = points.min(axis=0) - 0.006
@@ -168,7 +186,7 @@ def _move_to_contact(
     triangle, barycentric = rasterize(pixels, faces, size, backfaces=False)
     inside = [REGIONS.index(name) for name in ("upper_teeth", "lower_teeth", "tongue")]
     skin = (triangle >= 0) & ~np.isin(head.face_regions.numpy()[triangle], inside)
-    reference = _reference(head)
+    reference = reference_pose(head)
     half = len(inner) // 2  # corner, lower lip, corner, upper lip
     for place in range(len(inner)):
         if place % half == 0:
@@ -178,6 +196,8 @@ def _move_to_contact(
             "rkc,rk->rc", template[faces[triangle[:, column]]], barycentric[:, column]
         )
         rows = np.flatnonzero(skin[:, column] & (depth[:, 2] > points[place, 2] - LIP_DEPTH_M))
+        if len(rows) < 2:
+            continue
         hit = faces[triangle[rows, column]]
         height = np.einsum("rk,rk->r", reference[hit][..., 1], barycentric[rows, column])
         above = int((height[:-1] - height[1:]).argmax())
@@ -211,7 +231,7 @@ def _symmetric(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return (points + mirrored[partner]) / 2
 
 
-def _closest(
+def closest_points(
     points: NDArray[np.float64], triangles: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """For [P, 3] points the nearest of [K, 3, 3] triangles and the barycentric weights there.
@@ -234,10 +254,10 @@ def _closest(
     return chosen, weights
 
 
-def _irises(head: OpenHead) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def irises(head: HeadModel) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Centre and ring of each iris on the front of the eyeballs: points 468 to 477."""
     faces = head.faces.numpy()
-    template = head.template.double().numpy()
+    template = opened_pose(head, 0.0, 0.0)
     eyeball = faces[head.face_regions.numpy() == REGIONS.index("eyes")]
     corners, weights = [], []
     for side in (-1.0, 1.0):  # the right eye comes first
@@ -247,7 +267,7 @@ def _irises(head: OpenHead) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         # Ring: image right, top, image left, bottom; image right is the subject's left, +x.
         ring = IRIS_RADIUS_M * np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]])
         points = np.concatenate([centre[:2] + ring, np.full((5, 1), front)], axis=1)
-        chosen, weight = _closest(points, template[ball])
+        chosen, weight = closest_points(points, template[ball])
         corners.append(ball[chosen])
         weights.append(weight)
     return np.concatenate(corners), np.concatenate(weights)
@@ -266,7 +286,7 @@ def _regions(
     regions = head.face_regions.numpy().copy()
     body = np.isin(regions, [REGIONS.index(name) for name in BODY_REGIONS])
     neutral = head.template.double().numpy()
-    reference = _reference(head)
+    reference = reference_pose(head)
     marks = np.einsum("lkc,lk->lc", neutral[corners], weights)
     open_marks = np.einsum("lkc,lk->lc", reference[corners], weights)
     centre = neutral[faces].mean(axis=1).reshape(-1, 2, 3).mean(axis=1).repeat(2, axis=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,8 @@ def prepare(
         UsageError: `out` holds something else and `force` is not given.
         MachineLacks: `out` can't be written.
     """
-    from talkgs_cli.heads import load_head
     from talkgs_cli.media.probe import probe
+    from talkgs_cli.stages.flame import head_for, head_name
     from talkgs_cli.stages.prepare_assess import assess
     from talkgs_cli.stages.prepare_report import write_report
     from talkgs_cli.stages.prepare_timeline import measure_timeline
@@ -79,14 +80,14 @@ def prepare(
     out = Path(out)
     info = probe(video)
     refuse_too_short(video, info.duration_s)
-    request = Request(file_sha256(video), config)
+    request = Request(file_sha256(video), replace(config, head=head_name(config.head)))
     previous = finished_speaker(out)
     if previous is not None and not force:
         done = stored_answer(previous, request)
         if done is not None:
             return done
     request = keep_consent(request, previous)
-    head = load_head(config.head)
+    head = head_for(config.head, progress)
 
     with work_folder(out, request) as work:
         speaker = SpeakerFolder.create(work, {"video_sha256": request.video_sha256})

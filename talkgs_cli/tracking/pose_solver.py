@@ -29,7 +29,7 @@ class SolverWeights:
 
     # Where a residual turns from quadratic to linear, % of the inter-ocular distance.
     soft: float = 0.5
-    # Per unit of expression (coefficients are not negative): few units explain a frame.
+    # Per unit of expression, of coefficients that are not negative: few units explain a frame.
     sparsity: float = 4.0
     # Per squared unit of expression: units that cancel each other stay small.
     ridge: float = 8.0
@@ -259,7 +259,7 @@ class SequenceSolver:
         stiffness = torch.full((count + 3,), 2 * w.ridge)
         stiffness[count:] = torch.tensor([0.0, 2 * w.jaw_sideways, 2 * w.jaw_sideways])
         pull = values * stiffness
-        pull[:, :count] += w.sparsity
+        pull[:, :count] += w.sparsity * (self._low[:count] >= 0)
         if coupled is not None:
             smooth = torch.full((count + 3,), 2 * w.expression_smoothness)
             smooth[count:] = 2 * w.jaw_smoothness
