@@ -39,10 +39,9 @@ OUTLINES = (
     (LIPS_INNER, "lips", True),
     (RIGHT_EYE, "eyes", True),
     (LEFT_EYE, "eyes", True),
-    (IRISES[1:5], "eyes", True),
-    (IRISES[6:10], "eyes", True),
     (JAW_LINE, "jaw", False),
 )
+IRIS_RIMS = (IRISES[1:5], IRISES[6:10])
 MESH_REGIONS = ("skin", "lips")
 
 
@@ -80,7 +79,7 @@ def write_report(
                     "The lines should sit on lips, eyelids, irises and jaw in every picture. "
                     "Where they do not, the speaker will look wrong there too."
                 ),
-                html.contact_sheet(tiles, LAYERS),
+                html.contact_sheet(tiles, LAYERS, hidden=("overlay",)),
             ),
             html.section("Over time", *_figures(timeline)),
             html.section("In figures", html.facts(_facts(result, timeline, tracking))),
@@ -114,14 +113,19 @@ def sheet_tiles(
             yield html.Tile(picture, (side, side), f"{when}, no face")
             continue
         points = posed_vertices(settled, tracking, index, speaker)
-        yaw = timeline.angles_deg[index, 0]
         yield html.Tile(
             picture,
             (side, side),
-            f"{when}, turned {abs(yaw):.0f}° to {'their left' if yaw > 0 else 'their right'}",
+            f"{when}, {_direction(timeline.angles_deg[index, 0])}",
             outlines(head, points),
             html.mask_uri(wireframe(settled, points, side), MESH_COLOR),
         )
+
+
+def _direction(yaw_deg: float) -> str:
+    if round(abs(yaw_deg)) == 0:
+        return "looks straight"
+    return f"turned {abs(yaw_deg):.0f}° to their {'left' if yaw_deg > 0 else 'right'}"
 
 
 def posed_vertices(
@@ -154,7 +158,18 @@ def outlines(head: HeadModel, points: NDArray[np.float64]) -> tuple[html.Line, .
         there = [place[mark] for mark in marks_wanted if mark in place]
         if len(there) > 2:
             lines.append(html.Line(marks[there], kind, closed))
+    for rim in IRIS_RIMS:
+        if all(mark in place for mark in rim):
+            lines.append(html.Line(_circle(marks[[place[mark] for mark in rim]]), "eyes", True))
     return tuple(lines)
+
+
+def _circle(rim: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[16, 2] points of the circle through [4, 2] points, about."""
+    centre = rim.mean(0)
+    radius = np.linalg.norm(rim - centre, axis=1).mean()
+    turns = np.arange(16) / 16 * 2 * np.pi
+    return np.asarray(centre + radius * np.stack([np.cos(turns), np.sin(turns)], axis=1))
 
 
 def wireframe(settled: HeadModel, points: NDArray[np.float64], side: int) -> NDArray[np.bool_]:
@@ -244,8 +259,8 @@ def _figures(timeline: Timeline) -> list[str]:
             "Mean second difference of the landmarks. High values are fast movement, or an "
             "unsteady track where the head is still.",
             [
-                Curve("fitted head", timeline.jitter_px),
                 Curve("tracker alone", timeline.raw_jitter_px),
+                Curve("fitted head", timeline.jitter_px),
             ],
             rate,
             marks,

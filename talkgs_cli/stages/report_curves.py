@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from talkgs_cli.stages.spans import Span, time_code
 
 WIDTH, HEIGHT = 1080, 150
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 20  # margins
+LEFT, RIGHT, TOP, BOTTOM = 46, 18, 8, 20  # margins
 MOST_POINTS = 1500  # of a drawn curve; longer ones keep their lowest and highest values
 TICKS = 4
 TIME_STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 36000)

@@ -66,19 +66,21 @@ def mask_uri(mask: NDArray[np.bool_], color: tuple[int, int, int, int]) -> str:
     image = np.zeros((*mask.shape, 4), np.uint8)
     red, green, blue, alpha = color
     image[mask] = (blue, green, red, alpha)
-    _, data = cv2.imencode(".png", image, (cv2.IMWRITE_PNG_COMPRESSION, 9))
+    _, data = cv2.imencode(".png", image, (cv2.IMWRITE_PNG_COMPRESSION, 5))
     return f"data:image/png;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def contact_sheet(tiles: Sequence[Tile], layers: dict[str, str]) -> str:
+def contact_sheet(tiles: Sequence[Tile], layers: dict[str, str], hidden: Sequence[str] = ()) -> str:
     """Pictures in a grid, with boxes to switch what is drawn over them.
 
     Args:
         tiles: The pictures.
         layers: What can be switched, CSS class -> label; "overlay" is the tiles' overlay.
+        hidden: Those that are off at first.
     """
     boxes = "".join(
-        f'<input type="checkbox" id="show-{kind}" class="show-{kind}" checked>'
+        f'<input type="checkbox" id="show-{kind}" class="show-{kind}"'
+        f"{'' if kind in hidden else ' checked'}>"
         f'<label for="show-{kind}" class="{kind}">{escape(label)}</label>'
         for kind, label in layers.items()
     )

@@ -81,10 +81,13 @@ def at_times(times_s: Sequence[float]) -> str:
 
     >>> at_times([12.0]), at_times([1.0, 5.0]), at_times([1.0, 5.0, 9.0, 70.0, 80.0])
     ('at 0:12', 'at 0:01 and 0:05', 'at 0:01, 0:05, 0:09 and 2 more')
+    >>> at_times([7.0, 7.8])
+    'at 0:07'
     """
-    named = [time_code(time_s) for time_s in times_s[:MOST_NAMED]]
-    if len(times_s) > MOST_NAMED:
-        return f"at {', '.join(named)} and {len(times_s) - MOST_NAMED} more"
+    codes = list(dict.fromkeys(time_code(time_s) for time_s in times_s))  # one second, one code
+    named = codes[:MOST_NAMED]
+    if len(codes) > MOST_NAMED:
+        return f"at {', '.join(named)} and {len(codes) - MOST_NAMED} more"
     if len(named) > 1:
         return f"at {', '.join(named[:-1])} and {named[-1]}"
     return f"at {named[0]}"
