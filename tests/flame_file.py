@@ -76,7 +76,7 @@ def flame_arrays(head: OpenHead, identity: torch.Tensor | None = None) -> dict:
 
 
 def write_flame(path: Path, arrays: dict, protocol: int = 2) -> Path:
-    """Pickle the arrays as FLAME's files are: some of chumpy's, one of SciPy's, the rest NumPy's."""
+    """Pickle the arrays as FLAME's files are: of chumpy, SciPy and NumPy."""
     chumpy, ch = ModuleType("chumpy"), ModuleType("chumpy.ch")
     chumpy.ch, ch.Ch = ch, Ch
     here = Ch.__module__
