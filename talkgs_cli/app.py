@@ -6,16 +6,16 @@ No maths, and nothing heavy is imported before a command runs.
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Exit, Option, Typer, confirm
+from typer import Argument, Exit, Option, Typer
 
 from talkgs_cli import __version__, console
 from talkgs_cli.console.boundary import JSON_FLAG, Commands, examples
-from talkgs_cli.errors import BadInput, MachineLacks, UsageError
+from talkgs_cli.console.consent import consent_stated
+from talkgs_cli.errors import MachineLacks, UsageError
 from talkgs_cli.speaker import SpeakerFolder
 
 app = Typer(
@@ -84,6 +84,9 @@ def prepare(
     fix_offset: Annotated[
         bool, Option("--fix-offset", help="Shift a sound that is early or late to the mouth.")
     ] = False,
+    photometric: Annotated[
+        bool, Option(" /--no-photometric", help="Don't align the landmark track with the pixels.")
+    ] = True,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -91,9 +94,12 @@ def prepare(
     from talkgs_cli.config import PrepareConfig
     from talkgs_cli.stages.prepare import prepare as run
 
-    stated = _consent(video, out, consent, ask=not as_json)
+    stated = consent_stated(video, out, consent, ask=not as_json)
     config = PrepareConfig(
-        head=head, consent="stated" if stated else "not stated", fix_offset=fix_offset
+        head=head,
+        photometric=photometric,
+        fix_offset=fix_offset,
+        consent="stated" if stated else "not stated",
     )
     answer = run(video, out, config, console.make_progress(), force=force)
     verdict = f"Verdict: {answer.get('verdict')}, {answer.get('frames')} frames."
@@ -340,28 +346,6 @@ def bench(
         console.print_json(answer)
     else:
         console.print_bench(answer)
-
-
-def _consent(video: Path, out: Path, stated: bool, *, ask: bool) -> bool:
-    """Whether consent is stated: by the option, earlier for this folder, or now at a terminal."""
-    if stated or _consent_on_record(out):
-        return True
-    if not video.is_file():
-        return False  # the stage says what is wrong
-    console.print_error(
-        "A speaker is someone's likeness: make one only with that person's consent."
-    )
-    if not (ask and sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    return confirm("Did the person in the video agree?", default=False, err=True)
-
-
-def _consent_on_record(out: Path) -> bool:
-    try:
-        record = SpeakerFolder.open_(out).stage("prepare") or {}
-    except BadInput:
-        return False
-    return bool((record.get("config") or {}).get("consent") == "stated")
 
 
 def _already_done(answer: dict[str, Any]) -> list[str]:

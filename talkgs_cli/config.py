@@ -43,6 +43,8 @@ class PrepareConfig:
     max_frame_rate: int = 30
     # Videos whose shorter side is longer than this are shrunk to it, pixels.
     max_short_side: int = 1080
+    # Align the track with the pixels after fitting it to landmarks.
+    photometric: bool = True
     # Move the sound by its offset from the mouth, where one is found.
     fix_offset: bool = False
     # What the user said about the person's consent.
@@ -133,6 +135,9 @@ class SpeakConfig:
             raise UsageError(f"crf is {self.crf}: 0 to 40.")
 
 
+DEMO_MOTIONS = ("calm", "turning", "expressive")
+
+
 @dataclass(frozen=True)
 class DemoConfig:
     """The embedded demo speaker: how its video is made and what it then says."""
@@ -145,6 +150,8 @@ class DemoConfig:
     seed: int = 0
     # Voice of the synthetic speech.
     voice: str = "en-US"
+    # How the head moves while it speaks: a name of DEMO_MOTIONS.
+    motion: str = "calm"
     # How the demo speaker is fitted: a name of FIT_PRESETS.
     preset: str = "draft"
     # What the fitted speaker says, which the video does not.
@@ -160,6 +167,8 @@ class DemoConfig:
             raise UsageError(f"size is {self.size}: use a multiple of 16, 128 to 768.")
         if self.preset not in FIT_PRESETS:
             raise UsageError(f"There is no preset {self.preset!r}: {', '.join(FIT_PRESETS)}.")
+        if self.motion not in DEMO_MOTIONS:
+            raise UsageError(f"There is no motion {self.motion!r}: {', '.join(DEMO_MOTIONS)}.")
         if not self.new_sentence.strip():
             raise UsageError("new_sentence is empty.")
 

@@ -134,9 +134,10 @@ def test_perfect_tracking_has_no_truth_error_and_a_turned_one_has_its_angle(demo
     from scipy.spatial.transform import Rotation
 
     from talkgs_cli.demo.truth import truth_error
+    from talkgs_cli.heads.open_head import OpenHead
     from talkgs_cli.types import Tracking
 
-    truth = demo_video.truth
+    truth, face = demo_video.truth, OpenHead.load()
     landmarks = torch.zeros(len(truth), 478, 3)
     landmarks[:, truth.landmark_index, :2] = truth.landmarks
     tracking = Tracking(
@@ -144,9 +145,9 @@ def test_perfect_tracking_has_no_truth_error_and_a_turned_one_has_its_angle(demo
         blendshapes=torch.zeros(len(truth), 52),
         valid=torch.ones(len(truth), dtype=torch.bool),
         intrinsics=truth.intrinsics,
-        shape=torch.zeros(0),
+        shape=torch.zeros(face.shape_count),
         motion=truth.motion,
-        corrective_basis=torch.zeros(0, 0, 3),
+        corrective_basis=torch.zeros(0, *face.template.shape),
         mouth_correctives=0,
         head="open",
     )
@@ -155,6 +156,8 @@ def test_perfect_tracking_has_no_truth_error_and_a_turned_one_has_its_angle(demo
     assert error["opening_correlation"] == pytest.approx(1)
     assert error["pose_degrees"] < 0.01
     assert error["landmark_iod"] < 1e-6
+    assert error["jaw_degrees"] < 1e-4
+    assert error["expression_iod"] < 1e-5 < error["expression_moved_iod"]
     swing = torch.from_numpy(Rotation.from_euler("y", 3, degrees=True).as_matrix()).float()
     turned = truth.world_to_camera.clone()
     turned[::2, :3, :3] = swing @ turned[::2, :3, :3]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from talkgs_cli.demo.articulation import articulate
-from talkgs_cli.demo.motion import DemoMotion, move
+from talkgs_cli.demo.motion import STYLES, DemoMotion, move
 from talkgs_cli.demo.portrait import load_portrait
 from talkgs_cli.demo.portrait_head import PortraitHead, fit_portrait, landmarks_of
 from talkgs_cli.demo.renderer import PortraitRenderer
@@ -65,7 +65,8 @@ def plan_demo_video(config: DemoConfig) -> DemoPlan:
     fitted = fit_portrait(load_head("open"), portrait)
     articulation = articulate(sound, SAMPLE_RATE_HZ, FRAME_RATE)
     camera = fitted.world_to_camera[0]
-    moved = move(articulation, fitted.head, camera, FRAME_RATE, config.seed)
+    style = STYLES[config.motion]
+    moved = move(articulation, fitted.head, camera, FRAME_RATE, config.seed, style)
     return DemoPlan(sound, portrait, fitted, moved, true_motion(fitted, moved, config.size))
 
 

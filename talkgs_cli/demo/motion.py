@@ -19,11 +19,37 @@ from talkgs_cli.types import HeadModel, HeadMotion
 if TYPE_CHECKING:
     from talkgs_cli.demo.articulation import Articulation
 
-JAW_OPEN_RAD = 0.18  # widest opening in speech
 PIVOT = (0.0, -0.08, -0.06)  # metres, head frame: where head and neck meet
-ROTATION_RAD = (0.025, 0.05, 0.022)  # amplitudes of nod, turn, tilt
-SHIFT_M = (0.003, 0.002, 0.003)
 BLINK = (0.35, 0.95, 1.0, 0.7, 0.3, 0.1)  # lid closure at 25 frames a second
+
+
+@dataclass(frozen=True)
+class Style:
+    """How lively the demo speaker is.
+
+    Attributes:
+        jaw_rad: Widest opening in speech.
+        rotation_rad: Amplitudes of nod, turn, tilt.
+        shift_m: Of its wandering.
+        brows: Times the calm speaker's.
+        lopsided: How much more the left half of the mouth moves than the right, 0 to 1.
+        blinks: Times as often as the calm speaker.
+    """
+
+    jaw_rad: float = 0.18
+    rotation_rad: tuple[float, float, float] = (0.025, 0.05, 0.022)
+    shift_m: tuple[float, float, float] = (0.003, 0.002, 0.003)
+    brows: float = 1.0
+    lopsided: float = 0.0
+    blinks: float = 1.0
+
+
+STYLES = {
+    "calm": Style(),
+    "turning": Style(rotation_rad=(0.08, 0.2, 0.07), shift_m=(0.01, 0.006, 0.015)),
+    "expressive": Style(jaw_rad=0.28, brows=2.5, lopsided=0.5, blinks=2.0),
+}
+"""By the names of `config.DEMO_MOTIONS`."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +71,7 @@ def move(
     world_to_camera: Tensor,
     frame_rate: Fraction,
     seed: int,
+    style: Style = STYLES["calm"],
 ) -> DemoMotion:
     """Turn an articulation into a head's motion.
 
@@ -54,22 +81,26 @@ def move(
         world_to_camera: [4, 4] pose to move about.
         frame_rate: Of the frames.
         seed: Of everything but the mouth.
+        style: How lively.
     """
     rng = np.random.default_rng(seed)
     count = len(articulation.opening)
     times = np.arange(count) / float(frame_rate)
     units = _mouth_units(articulation)
-    units |= _upper_face_units(articulation, times, rng)
+    for name in units:
+        if name.endswith("Right"):
+            units[name] = units[name] * (1 - style.lopsided)
+    units |= _upper_face_units(articulation, times, rng, style)
     expression = torch.zeros(count, head.expression_count)
     for column, name in enumerate(head.blendshape_names):
         if name in units:
             expression[:, column] = torch.from_numpy(units[name].astype(np.float32))
     low, high = head.expression_range.T
     jaw = torch.zeros(count, 3)
-    jaw[:, 0] = torch.from_numpy((articulation.opening * JAW_OPEN_RAD).astype(np.float32))
-    turn = _wander(times, rng, ROTATION_RAD)
+    jaw[:, 0] = torch.from_numpy((articulation.opening * style.jaw_rad).astype(np.float32))
+    turn = _wander(times, rng, style.rotation_rad)
     turn[:, 0] += 0.012 * _emphasis(articulation)
-    poses = _poses(world_to_camera, turn, _wander(times, rng, SHIFT_M))
+    poses = _poses(world_to_camera, turn, _wander(times, rng, style.shift_m))
     return DemoMotion(
         HeadMotion(expression.clamp(low, high), jaw, torch.zeros(count, 0), poses),
         gaze=(turn[:, [1, 0]] * np.array([-0.03, -0.03])).astype(np.float32),
@@ -95,7 +126,7 @@ def _mouth_units(mouth: Articulation) -> dict[str, NDArray[np.floating]]:
 
 
 def _upper_face_units(
-    mouth: Articulation, times: NDArray[np.floating], rng: np.random.Generator
+    mouth: Articulation, times: NDArray[np.floating], rng: np.random.Generator, style: Style
 ) -> dict[str, NDArray[np.floating]]:
     lids = np.zeros(len(times))
     frame_s = times[1] if len(times) > 1 else 0.04
@@ -103,8 +134,8 @@ def _upper_face_units(
     while at < times[-1]:
         shape = np.interp(times - at, np.arange(len(BLINK)) * 0.04, BLINK, left=0, right=0)
         lids = np.maximum(lids, shape)
-        at += max(rng.uniform(1.8, 4.2), 4 * frame_s)
-    brows = 0.25 * _emphasis(mouth) + 0.08 * (1 + _wander(times, rng, (1.0,))[:, 0])
+        at += max(rng.uniform(1.8, 4.2) / style.blinks, 4 * frame_s)
+    brows = style.brows * 0.25 * _emphasis(mouth) + 0.08 * (1 + _wander(times, rng, (1.0,))[:, 0])
     units = {"browInnerUp": np.clip(brows, 0, 1)}
     for side in ("Left", "Right"):
         units[f"eyeBlink{side}"] = lids

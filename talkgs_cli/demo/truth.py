@@ -11,12 +11,16 @@ import torch
 from torch import Tensor
 
 from talkgs_cli.errors import BadInput
+from talkgs_cli.heads import load_head
+from talkgs_cli.heads.open_head import OpenHead
+from talkgs_cli.heads.speaker_head import SpeakerHead
 from talkgs_cli.runtime import atomic_path
 from talkgs_cli.types import HeadMotion
 
 if TYPE_CHECKING:
     from talkgs_cli.types import Tracking
 
+EYE_CORNERS = (33, 263)
 TENSORS = (
     "expression",
     "jaw",
@@ -101,9 +105,15 @@ def truth_error(truth: DemoTruth, tracking: Tracking) -> dict[str, float]:
         jaw_correlation: Of the jaw angle over time.
         opening_correlation: Of the distance of the inner lips.
         pose_degrees: Mean angle between true and tracked rotation, each from its own mean pose.
+        jaw_degrees: Mean difference of the jaw angles, each from its own mean.
+        expression_iod: Mean distance of the deformations of the two heads at the landmarks (irises
+            aside), each from its own mean face, as a share of the distance of the outer eye
+            corners; `expression_moved_iod` is how far the true landmarks move.
         landmark_iod: Mean distance of tracked from true points (irises aside), as a share of the
             distance of the outer eye corners.
+        fitted_landmark_iod: The same for the landmarks of the fitted head.
     """
+    from talkgs_cli.tracking.head_fitting import projected_landmarks
     from talkgs_cli.tracking.landmarks import (
         INNER_LIP_LOWER,
         INNER_LIP_UPPER,
@@ -119,12 +129,49 @@ def truth_error(truth: DemoTruth, tracking: Tracking) -> dict[str, float]:
     opening = (seen[:, INNER_LIP_UPPER] - seen[:, INNER_LIP_LOWER]).norm(dim=-1)
     true_turn = _from_mean(truth.world_to_camera[:count, :3, :3])
     seen_turn = _from_mean(tracking.motion.world_to_camera[:count, :3, :3])
+    head = load_head(tracking.head)
+    fitted = projected_landmarks(head, tracking)[:count]
+    own = {int(point): row for row, point in enumerate(head.landmark_index)}
+    shared = counted & torch.tensor([int(point) in own for point in truth.landmark_index])
+    rows = torch.tensor([own[int(point)] for point in truth.landmark_index[shared]])
+    off = (fitted[:, rows] - truth.landmarks[:count, shared]).norm(dim=-1)
+    moved, apart = _deformations(truth, tracking, rows, shared)
+    jaws = [jaw[:count, 0] - jaw[:count, 0].mean() for jaw in (truth.jaw, tracking.motion.jaw)]
     return {
         "jaw_correlation": _correlation(truth.jaw[:count, 0], tracking.motion.jaw[:count, 0]),
         "opening_correlation": _correlation(truth.opening[:count], opening),
         "pose_degrees": float(torch.rad2deg(_angle(true_turn, seen_turn)).mean()),
         "landmark_iod": float((distance.mean(1) / eyes).mean()),
+        "jaw_degrees": float(torch.rad2deg(jaws[0] - jaws[1]).abs().mean()),
+        "expression_iod": apart,
+        "expression_moved_iod": moved,
+        "fitted_landmark_iod": float((off.mean(1) / eyes).mean()),
     }
+
+
+def _deformations(
+    truth: DemoTruth, tracking: Tracking, rows: Tensor, shared: Tensor
+) -> tuple[float, float]:
+    """How far the true face's landmarks move, and how far the tracked face's move differs."""
+    count = min(len(truth), len(tracking))
+    face = OpenHead.load()
+    true_head = SpeakerHead(
+        face, torch.zeros(face.shape_count), torch.zeros(0, *face.template.shape)
+    )
+    seen_head = SpeakerHead(load_head(tracking.head), tracking.shape, tracking.corrective_basis)
+    no_correctives = torch.zeros(count, 0)
+    true = true_head.landmarks(truth.expression[:count], truth.jaw[:count], no_correctives)
+    motion = tracking.motion.at(slice(0, count))
+    seen = seen_head.landmarks(motion.expression, motion.jaw, motion.corrective)
+
+    def bend(points: Tensor, index: Tensor) -> Tensor:
+        corners = [int((index == corner).nonzero()[0]) for corner in EYE_CORNERS]
+        mean = points.mean(0)
+        return (points - mean) / (mean[corners[0]] - mean[corners[1]]).norm()
+
+    true = bend(true, truth.landmark_index)[:, shared]
+    seen = bend(seen, seen_head.head.landmark_index)[:, rows]
+    return float(true.norm(dim=-1).mean()), float((true - seen).norm(dim=-1).mean())
 
 
 def _correlation(first: Tensor, second: Tensor) -> float:

@@ -34,6 +34,7 @@ from talkgs_cli.runtime import atomic_path
 
 HDR_TRANSFERS = {"smpte2084", "arib-std-b67"}
 AUDIO_BITRATE = "192k"
+ANY_DAMAGE = ("-max_error_rate", "1")  # a broken sound must not cost the picture, nor the reverse
 AUDIO_AT_ZERO = {"async": 1, "first_pts": 0}  # sound that starts late is led in by silence
 
 
@@ -215,7 +216,7 @@ def transcode(
             **_encoder(crf, preset, frame_rate),
             acodec="aac",
             audio_bitrate=AUDIO_BITRATE,
-        ).global_args("-progress", "pipe:1", "-nostats")
+        ).global_args("-progress", "pipe:1", "-nostats", *ANY_DAMAGE)
         with running(output) as process:
             written = 0
             for line in process.pipe:

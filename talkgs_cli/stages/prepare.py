@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkgs_cli.config import PrepareConfig, to_json
-from talkgs_cli.runtime import Progress, atomic_path, peak_rss_mb
+from talkgs_cli.runtime import Progress, SilentProgress, atomic_path, peak_rss_mb
 from talkgs_cli.speaker import SpeakerFolder, crop_to_json
 from talkgs_cli.stages.prepare_folder import (
     Request,
@@ -95,9 +96,15 @@ def prepare(
         _copy_video(video, info, speaker, rate, size, progress)
         observations = _track(video, speaker, rate, progress)
         sound = _extract_sound(video, info, speaker, observations, rate, config, progress)
-        crop, sharpness = _crop_and_label(speaker, observations, size, config, progress)
-        tracking = _fit_head(head, speaker, observations, size, rate, progress)
-        _encode_sound(speaker, sound, progress)
+        with ThreadPoolExecutor(1, thread_name_prefix="beside") as beside:
+            # Neither needs the crops: they run while those are made.
+            fitted = beside.submit(_fit_head, head, speaker, observations, size, rate)
+            encoded = beside.submit(_encode_sound, speaker, sound)
+            crop, sharpness = _crop_and_label(speaker, observations, size, config, progress)
+            with progress.stage("Fitting the head", None):
+                landmark_track = fitted.result()
+            tracking = _align(head, speaker, landmark_track, crop, config, progress)
+            encoded.result()
 
     speaker.manifest |= {
         "frame_rate": str(rate),
@@ -287,9 +294,8 @@ def _fit_head(
     observations: Observations,
     size: tuple[int, int],
     rate: Fraction,
-    progress: Progress,
 ) -> Tracking:
-    """tracking.safetensors."""
+    """The track from landmarks alone, or the finished one where it is there."""
     from talkgs_cli.tracking.head_fitting import fit_head
     from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES
 
@@ -304,8 +310,29 @@ def _fit_head(
             observations.valid,
             size,
             float(rate),
-            progress,
+            SilentProgress(),
         )
+    return tracking
+
+
+def _align(
+    head: HeadModel,
+    speaker: SpeakerFolder,
+    tracking: Tracking,
+    crop: Crop,
+    config: PrepareConfig,
+    progress: Progress,
+) -> Tracking:
+    """tracking.safetensors."""
+    from talkgs_cli.tracking.photometric import photometric_refinement
+
+    if speaker.tracking_file.is_file():
+        return tracking
+    if config.photometric:
+        with _one_torch_thread():
+            tracking = photometric_refinement(
+                head, tracking, crop, speaker.frame, speaker.label, progress
+            )
     speaker.save_tracking(tracking)
     return tracking
 
@@ -323,13 +350,11 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _encode_sound(speaker: SpeakerFolder, sound: Sound | None, progress: Progress) -> None:
+def _encode_sound(speaker: SpeakerFolder, sound: Sound | None) -> None:
     """media/audio_features.safetensors."""
     from talkgs_cli.networks.audio_encoder import load_encoder
 
     if sound is None or speaker.audio_features.is_file():
         return
-    with progress.stage("Encoding the sound", 1) as advance:
-        encoder = load_encoder(ENCODER)
-        speaker.save_audio_features(encoder.encode(sound.samples), encoder.name)
-        advance(1)
+    encoder = load_encoder(ENCODER)
+    speaker.save_audio_features(encoder.encode(sound.samples), encoder.name)

@@ -1,0 +1,121 @@
+"""The photometric pass: nearer to the truth than landmarks alone, and only where pixels say so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from talkgs_cli.demo.truth import truth_error
+from talkgs_cli.heads import load_head
+from talkgs_cli.runtime import SilentProgress
+from talkgs_cli.speaker import SpeakerFolder
+from talkgs_cli.tracking.head_fitting import (
+    fit_head,
+    projected_landmarks,
+    reprojection_error,
+)
+from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES
+from talkgs_cli.tracking.photometric import PhotometricAligner, photometric_refinement
+
+
+@pytest.fixture(scope="module")
+def speaker(prepared_speaker) -> SpeakerFolder:
+    return SpeakerFolder.open_(prepared_speaker)
+
+
+@pytest.fixture(scope="module")
+def from_landmarks(speaker):
+    """The same video's track without a look at its pixels."""
+    stored = speaker.load_tracking()
+    return fit_head(
+        load_head("open"),
+        stored.landmarks.numpy(),
+        stored.blendshapes.numpy(),
+        BLENDSHAPE_NAMES,
+        stored.valid.numpy(),
+        speaker.size,
+        float(speaker.frame_rate),
+        SilentProgress(),
+    )
+
+
+def refined(speaker, tracking):
+    return photometric_refinement(
+        load_head("open"), tracking, speaker.crop, speaker.frame, speaker.label, SilentProgress()
+    )
+
+
+def test_it_brings_the_track_nearer_to_the_truth(demo_video, speaker, from_landmarks):
+    before = truth_error(demo_video.truth, from_landmarks)
+    after = truth_error(demo_video.truth, speaker.load_tracking())
+    assert after["expression_iod"] < 0.97 * before["expression_iod"]
+    assert after["fitted_landmark_iod"] < before["fitted_landmark_iod"]
+    assert after["pose_degrees"] < 1.1 * before["pose_degrees"]
+
+
+def test_it_steadies_the_head(speaker, from_landmarks):
+    head = load_head("open")
+    before = reprojection_error(head, from_landmarks)["jitter_px"]
+    after = reprojection_error(head, speaker.load_tracking())["jitter_px"]
+    assert after < 0.93 * before
+
+
+def test_the_same_input_gives_the_same_track(speaker, from_landmarks):
+    again = refined(speaker, from_landmarks).motion
+    stored = speaker.load_tracking().motion
+    torch.testing.assert_close(again.world_to_camera, stored.world_to_camera, rtol=0, atol=0)
+    torch.testing.assert_close(again.corrective, stored.corrective, rtol=0, atol=0)
+
+
+def test_identity_expression_jaw_and_mean_corrective_are_left_alone(speaker, from_landmarks):
+    after = speaker.load_tracking()
+    assert torch.equal(after.shape, from_landmarks.shape)
+    assert torch.equal(after.motion.expression, from_landmarks.motion.expression)
+    assert torch.equal(after.motion.jaw, from_landmarks.motion.jaw)
+    assert (after.motion.corrective[:, -1] == 1).all()
+
+
+def test_a_frame_that_slipped_by_a_pixel_is_put_back(speaker):
+    tracking = speaker.load_tracking()
+    slipped = 60
+    poses = tracking.motion.world_to_camera.clone()
+    pixel = float(poses[slipped, 2, 3] / tracking.intrinsics[0, 0])
+    poses[slipped, 0, 3] += pixel
+    moved = replace(tracking, motion=replace(tracking.motion, world_to_camera=poses))
+    aligner = PhotometricAligner(
+        load_head("open"), moved, speaker.crop, speaker.frame, speaker.label
+    )
+    aligner.learn(lambda n: None)
+    put_back = replace(moved, motion=aligner.refine(lambda n: None))
+    right, wrong, mended = (
+        projected_landmarks(load_head("open"), track)[slipped]
+        for track in (tracking, moved, put_back)
+    )
+    crop_pixel = 1 / speaker.crop.scale
+    assert (wrong - right).norm(dim=-1).mean() > 0.9 * crop_pixel
+    assert (mended - right).norm(dim=-1).mean() < 0.35 * crop_pixel
+
+
+def test_frames_without_a_face_keep_their_motion(speaker):
+    tracking = speaker.load_tracking()
+    valid = tracking.valid.clone()
+    valid[40:50] = False
+    motion = refined(speaker, replace(tracking, valid=valid)).motion
+    assert torch.equal(motion.corrective[40:50], tracking.motion.corrective[40:50])
+    assert torch.equal(motion.world_to_camera[40:50], tracking.motion.world_to_camera[40:50])
+    assert not torch.equal(motion.corrective[:40], tracking.motion.corrective[:40])
+
+
+def test_a_picture_without_texture_moves_nothing_far(speaker):
+    tracking = speaker.load_tracking()
+
+    def grey(index: int) -> np.ndarray:
+        return np.full_like(speaker.frame(index), 128)
+
+    motion = photometric_refinement(
+        load_head("open"), tracking, speaker.crop, grey, speaker.label, SilentProgress()
+    ).motion
+    torch.testing.assert_close(motion.corrective, tracking.motion.corrective, rtol=0, atol=1e-3)
