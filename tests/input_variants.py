@@ -130,8 +130,11 @@ VARIANTS = (
     ),
     Variant(
         "hand before the mouth",
-        f"[0:v]split[a][m];color={SKIN}:s=90x70:r=25[h];[m]nullsink;"
-        "[a][h]overlay=x='W*0.5-45':y='H*0.62':enable='between(t,1.2,1.9)':shortest=1[v]",
+        f"color={SKIN}:s=200x200:r=25,format=yuva420p,"
+        "geq=lum='lum(X,Y)+10*sin(X/9)':cb='cb(X,Y)':cr='cr(X,Y)':"
+        "a='255*lt(hypot(X-100,Y-100),98)',scale=iw*0.8:ih*0.55[h];"
+        "[0:v][h]overlay=x='W*0.5-80+20*sin(9*t)':y='H*0.52':enable='between(t,1.2,1.9)':"
+        "shortest=1[v]",
     ),
     Variant("no face for a while", "drawbox=color=gray:t=fill:enable='between(t,1.2,1.9)'"),
     Variant("two faces", "[0:v]split[a][b];[b]hflip[c];[a][c]hstack[v]"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from talkgs_cli.tracking.head_fitting import (
     projected_landmarks,
     reprojection_error,
 )
+from talkgs_cli.tracking.landmark_points import LIPS_OUTER
 from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES
 from talkgs_cli.tracking.photometric import PhotometricAligner, photometric_refinement
 
@@ -89,7 +91,7 @@ def test_a_frame_that_slipped_by_a_pixel_is_put_back(speaker):
         load_head("open"), moved, speaker.crop, speaker.frame, speaker.label
     )
     aligner.learn(lambda n: None)
-    put_back = replace(moved, motion=aligner.refine(lambda n: None))
+    put_back = replace(moved, motion=aligner.refine(lambda n: None)[0])
     right, wrong, mended = (
         projected_landmarks(load_head("open"), track)[slipped]
         for track in (tracking, moved, put_back)
@@ -107,6 +109,28 @@ def test_frames_without_a_face_keep_their_motion(speaker):
     assert torch.equal(motion.corrective[40:50], tracking.motion.corrective[40:50])
     assert torch.equal(motion.world_to_camera[40:50], tracking.motion.world_to_camera[40:50])
     assert not torch.equal(motion.corrective[:40], tracking.motion.corrective[:40])
+
+
+def test_frames_in_which_a_hand_covers_the_mouth_are_left_out(speaker):
+    tracking = speaker.load_tracking()
+    behind = range(50, 62)
+
+    def with_hand(index: int) -> np.ndarray:
+        frame = speaker.frame(index).copy()
+        if index in behind:
+            lips = speaker.crop.to_crop(tracking.landmarks[index, LIPS_OUTER, :2].numpy()).mean(0)
+            cv2.circle(frame, (int(lips[0]), int(lips[1])), 30, (190, 140, 115), -1)
+        return frame
+
+    after = photometric_refinement(
+        load_head("open"), tracking, speaker.crop, with_hand, speaker.label, SilentProgress()
+    )
+    left_out = set(torch.nonzero(tracking.valid & ~after.valid).flatten().tolist())
+    assert set(behind) <= left_out <= set(range(behind.start - 1, behind.stop + 1))
+
+
+def test_speech_alone_covers_nothing(speaker):
+    assert speaker.load_tracking().valid.all()
 
 
 def test_a_picture_without_texture_moves_nothing_far(speaker):

@@ -100,7 +100,7 @@ def test_the_answer_keeps_its_contract(prepared: tuple[Path, dict]) -> None:
     assert answer["frames"] == FRAMES
     assert answer["frame_rate"] == "25"
     assert answer["valid_share"] == 1.0
-    assert set(answer["landmark_error_iod"]) == {"mean", "p95", "lips"}
+    assert set(answer["landmark_error_iod"]) == {"mean", "p95", "lips", "eyes"}
     assert answer["landmark_error_iod"]["mean"] < 0.03
     assert answer["verdict"] == "usable"  # two seconds are little
     assert answer["head"] == "open"

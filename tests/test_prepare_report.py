@@ -78,6 +78,7 @@ def flat_timeline(frames: int, **changed: object) -> Timeline:
         "loudness_db": None,
         "valid": np.ones(frames, bool),
         "others": np.zeros(frames, bool),
+        "covered": np.zeros(frames, bool),
         "cuts": np.array([], int),
     }
     return Timeline(**{**fields, **changed})

@@ -34,7 +34,7 @@ def assess(
     """
     valid = observations.valid
     error = reprojection_error(head, tracking)
-    landmark_error = {name: round(error[name] / 100, 5) for name in ("mean", "p95", "lips")}
+    landmark_error = {name: round(error[name] / 100, 5) for name in ("mean", "p95", "lips", "eyes")}
     evidence = Evidence(
         frames=len(valid),
         valid_frames=int(valid.sum()),
@@ -48,6 +48,7 @@ def assess(
         cuts_s=timeline.cuts_s,
         gaps=timeline.gaps,
         other_faces=timeline.other_faces,
+        covered=timeline.hidden_mouth,
         turned=timeline.turned,
         blurred=timeline.blurred,
         closed_s=timeline.closed_s,
@@ -62,6 +63,8 @@ def assess(
         "landmark_error_iod": landmark_error,
         "jitter_px": round(error["jitter_px"], 4),
         "raw_jitter_px": round(error["raw_jitter_px"], 4),
+        "pose_jitter_deg": round(error["pose_jitter_deg"], 4),
+        "raw_pose_jitter_deg": round(error["raw_pose_jitter_deg"], 4),
         "av_offset_s": evidence.av_offset_s,
         "sound_moved_earlier_s": None if sound is None else sound.earlier_s,
         "closed_mouth_s": round(timeline.closed_s, 2),
@@ -70,6 +73,7 @@ def assess(
             "cuts_s": [round(cut_s, 3) for cut_s in evidence.cuts_s],
             "no_face": [span.to_json() for span in evidence.gaps],
             "other_faces": [span.to_json() for span in evidence.other_faces],
+            "covered": [span.to_json() for span in evidence.covered],
             "turned": [span.to_json() for span in evidence.turned],
             "blurred": [span.to_json() for span in evidence.blurred],
         },

@@ -297,7 +297,7 @@ def _facts(result: dict[str, Any], timeline: Timeline, tracking: Tracking) -> li
         (
             "Head misses the landmarks by",
             f"{error['mean']:.2%} of the eyes' distance; 95 of 100 by less than "
-            f"{error['p95']:.2%}; lips {error['lips']:.2%}",
+            f"{error['p95']:.2%}; lips {error['lips']:.2%}; eyes {error['eyes']:.2%}",
         ),
         (
             "Jitter",

@@ -43,6 +43,7 @@ class Timeline:
         loudness_db: [T] full scale is 0; None without a sound.
         valid: [T] whether a face is seen.
         others: [T] whether there is another face of like size.
+        covered: [T] whether something covers the mouth.
         cuts: Frames that begin a new take, ascending.
     """
 
@@ -55,6 +56,7 @@ class Timeline:
     loudness_db: NDArray[np.float64] | None
     valid: NDArray[np.bool_]
     others: NDArray[np.bool_]
+    covered: NDArray[np.bool_]
     cuts: NDArray[np.intp]
 
     @property
@@ -76,6 +78,11 @@ class Timeline:
     def other_faces(self) -> tuple[Span, ...]:
         """Where another face is seen."""
         return self._lasting(self.others)
+
+    @property
+    def hidden_mouth(self) -> tuple[Span, ...]:
+        """Where something, such as a hand, covers the mouth."""
+        return self._lasting(self.covered)
 
     @property
     def turned(self) -> tuple[Span, ...]:
@@ -137,6 +144,7 @@ def measure_timeline(
         loudness_db=loudness,
         valid=valid,
         others=observations.faces_seen > 1,
+        covered=valid & ~tracking.valid.numpy(),
         cuts=observations.cuts(),
     )
 

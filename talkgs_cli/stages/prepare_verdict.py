@@ -46,6 +46,7 @@ class Evidence:
         cuts_s: When the picture is cut, or the face jumps as at a cut.
         gaps: Where no face is seen.
         other_faces: Where another face of like size is seen.
+        covered: Where something covers the mouth.
         turned: Where the head is turned far (`prepare_timeline.TURNED_DEG`).
         blurred: Where the face is much less sharp than elsewhere.
         closed_s: How long the lips are together, or None if not measured.
@@ -64,6 +65,7 @@ class Evidence:
     cuts_s: tuple[float, ...] = ()
     gaps: tuple[Span, ...] = ()
     other_faces: tuple[Span, ...] = ()
+    covered: tuple[Span, ...] = ()
     turned: tuple[Span, ...] = ()
     blurred: tuple[Span, ...] = ()
     closed_s: float | None = None
@@ -185,6 +187,10 @@ def _minor(evidence: Evidence) -> list[str]:
             else f"in {1 - evidence.valid_share:.1%} of the video"
         )
         found.append(f"No face is seen {where}: these frames are left out.")
+    if evidence.covered:
+        found.append(
+            f"Something covers the mouth {described(evidence.covered)}: these frames are left out."
+        )
     if evidence.turned and evidence.turned_share <= TURNED_SHARE:
         found.append(
             f"The head turns past 40 degrees {described(evidence.turned)}: it may be soft there."

@@ -302,13 +302,23 @@ def projected_landmarks(head: HeadModel, tracking: Tracking, chunk: int = 256) -
     return torch.cat(parts)
 
 
+def _rigid_rotations(points: Tensor) -> Tensor:
+    """[T, 3, 3] rotations that lay the mean of [T, L, 3] points over each frame's (Kabsch)."""
+    arms = points - points.mean(1, keepdim=True)
+    left, _, right = torch.linalg.svd(arms.transpose(1, 2) @ arms.mean(0))
+    sign = torch.ones(len(points), 3)
+    sign[:, 2] = torch.linalg.det(left @ right).sign()
+    return left @ torch.diag_embed(sign) @ right
+
+
 def reprojection_error(head: HeadModel, tracking: Tracking) -> dict[str, float]:
     """How well the fitted head meets the tracked landmarks, over the valid frames.
 
     Returns:
-        mean, p95, lips: distances in % of the inter-ocular distance (outer eye corners);
+        mean, p95, lips, eyes: distances in % of the inter-ocular distance (outer eye corners);
         jitter_px, raw_jitter_px: mean length of the second difference over time of the head's
-        landmarks and of the tracker's own.
+        landmarks and of the tracker's own; pose_jitter_deg, raw_pose_jitter_deg: the same of the
+        head's rotation, and of the rotation that lays the tracker's mean face over each of its own.
     """
     index = head.landmark_index
     ours = projected_landmarks(head, tracking)
@@ -317,16 +327,26 @@ def reprojection_error(head: HeadModel, tracking: Tracking) -> dict[str, float]:
     unit = 100.0 / _eye_distance(tracking.landmarks[valid].numpy())
     error = (ours - theirs)[valid].norm(dim=-1) * unit  # [N, L]
     lips = torch.isin(index, torch.tensor(LIPS_OUTER + LIPS_INNER))
+    eyes = torch.isin(index, torch.tensor(EYES))
     steady = valid[2:] & valid[1:-1] & valid[:-2]
 
     def jitter(points: Tensor) -> float:
         bend = (points[2:] - 2 * points[1:-1] + points[:-2]).norm(dim=-1)
         return float(bend[steady].mean()) if steady.any() else 0.0
 
+    def pose_jitter(rotations: Tensor) -> float:
+        vectors = Rotation.from_matrix(
+            (rotations @ rotations[int(valid.nonzero()[0])].T).double().numpy()
+        ).as_rotvec(degrees=True)
+        return jitter(torch.from_numpy(vectors).float()[:, None])
+
     return {
         "mean": float(error.mean()),
         "p95": float(np.percentile(error.numpy(), 95)),
         "lips": float(error[:, lips].mean()),
+        "eyes": float(error[:, eyes].mean()),
         "jitter_px": jitter(ours),
         "raw_jitter_px": jitter(theirs),
+        "pose_jitter_deg": pose_jitter(tracking.motion.world_to_camera[:, :3, :3]),
+        "raw_pose_jitter_deg": pose_jitter(_rigid_rotations(tracking.landmarks[:, index])),
     }

@@ -13,29 +13,37 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from talkgs_cli.runtime import Progress
-from talkgs_cli.tracking.landmark_points import OUTER_EYE_LEFT, OUTER_EYE_RIGHT
-from talkgs_cli.types import LABELS, REGIONS, Crop, HeadModel, HeadMotion, Tracking
+from talkgs_cli.tracking.landmark_points import (
+    INNER_LIP_LOWER,
+    INNER_LIP_UPPER,
+    OUTER_EYE_LEFT,
+    OUTER_EYE_RIGHT,
+)
+from talkgs_cli.tracking.point_appearance import HUBER, Appearance, Band, Floats, Picture
+from talkgs_cli.types import REGIONS, Crop, HeadModel, HeadMotion, Tracking
 
-Floats = NDArray[np.float32]
 ReadFrame = Callable[[int], NDArray[np.uint8]]
 
 POINTS = 5000
 ALIGNED_REGIONS = ("skin", "lips")
 POSE = 6
 EYE_DISTANCE_PX = 64.0  # frames are shrunk until their eyes are this far apart, at most
-FINE, COARSE = 0.012, 0.10  # band of detail that is compared, share of the eye distance
+ROUND_MOUTH = 0.6  # of the way from mouth to eyes
 FACING = 0.35  # cosine of the steepest angle at which a point is looked at
 LEARNING_FRAMES = 160
 LEARNING_ROUNDS = 3
 STEPS = 3  # Gauss-Newton steps a frame
-HUBER = 1.5  # standard deviations
+COVERED = 0.12  # share of points round the mouth with strange colours; speech moves 0.03
+STRANGE = 4.0  # standard deviations of colour
+TINT_NOISE = 4.0  # 8-bit steps: how far light and compression move a colour
 DARK_NOISE = 0.5  # 8-bit steps: no point is surer than this
 CHUNK = 32  # frames posed at once
 AHEAD = 6  # frames read ahead
@@ -51,35 +59,10 @@ class PhotometricWeights:
         redundancy: How many neighbouring points tell the same story.
     """
 
-    rotation_rad: float = 0.01
+    rotation_rad: float = 0.004
     shift_px: float = 0.5
     mode: float = 0.3
     redundancy: float = 2.0
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A crop frame, shrunk: brightness and labels, uint8."""
-
-    grey: NDArray[np.uint8]
-    label: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class _Band:
-    """Brightness of a frame round the face, its slopes, where skin is; `corner`'s pixel centre."""
-
-    value: Floats
-    slope_x: Floats
-    slope_y: Floats
-    skin: Floats
-    corner: Floats
-
-    def at(self, image: Floats, pixels: Floats) -> Floats:
-        """Values at [K, 2] points (pixel centres at +0.5): [K]."""
-        place = pixels - self.corner
-        sampled = cv2.remap(image, place[None, :, 0], place[None, :, 1], cv2.INTER_LINEAR)
-        return np.asarray(sampled[0], np.float32)
 
 
 @dataclass(frozen=True)
@@ -101,35 +84,13 @@ class _Aligned:
         change: [6 + modes] of the pose (rotation vector and shift, camera frame), correctives.
         value: [K] brightness of the points.
         seen: [K] which of them are seen.
+        tint: [K, 3] their colour, CIELAB as uint8.
     """
 
     change: NDArray[np.float64]
     value: Floats
     seen: NDArray[np.bool_]
-
-
-class Appearance:
-    """Brightness of the points over the clip: mean and spread."""
-
-    def __init__(self, count: int) -> None:
-        self.mean = np.zeros(count, np.float32)
-        self.deviation = np.full(count, np.inf, np.float32)
-
-    def learn(self, values: Floats, seen: NDArray[np.bool_]) -> None:
-        """Take mean and spread of [B, K] values where `seen`; points rarely seen are left out."""
-        often = seen.sum(0)
-        weight = seen.astype(np.float32)
-        for _ in range(3):
-            total = np.maximum(weight.sum(0), 1e-6)
-            mean = (values * weight).sum(0) / total
-            apart = values - mean
-            deviation = np.sqrt((apart**2 * weight).sum(0) / total)
-            weight = seen / np.maximum(1, np.abs(apart) / (HUBER * deviation + 1e-6))
-        enough = often >= max(3, 0.1 * len(values))
-        self.mean = mean.astype(np.float32)
-        noise = np.median(deviation[enough]) if enough.any() else np.inf
-        spread = np.sqrt(deviation**2 + max(0.5 * noise, DARK_NOISE) ** 2)
-        self.deviation = np.where(enough, spread, np.inf).astype(np.float32)
+    tint: Floats
 
 
 class PhotometricAligner:
@@ -177,7 +138,8 @@ class PhotometricAligner:
             + [3 * w.shift_px * unit]  # towards the camera little can be seen
             + [w.mode] * self.modes
         )
-        self.appearance = Appearance(len(self.barycentric))
+        self.appearance = Appearance(POINTS, DARK_NOISE)
+        self.tints = [Appearance(POINTS, TINT_NOISE) for _ in range(3)]
 
     def _place_points(self, settled: HeadModel, seed: int) -> None:
         """Scatter points evenly over the front of the face."""
@@ -189,9 +151,13 @@ class PhotometricAligner:
         )[0]
         corners = neutral[faces].double()
         normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        mouth, between_eyes = self._places(settled, neutral)
         areas = (normals[:, 2].clamp_min(0)).numpy()  # as seen from the front
         chosen = rng.choice(len(faces), POINTS, p=areas / areas.sum())
         weights = rng.dirichlet(np.ones(3), POINTS)
+        middle = (corners[torch.from_numpy(chosen)].mean(1)).numpy()  # [K, 3]
+        reach = ROUND_MOUTH * np.linalg.norm(mouth - between_eyes)
+        self.round_mouth = np.linalg.norm((middle - mouth)[:, :2], axis=1) < reach  # [K]
         used, place = torch.unique(faces[torch.from_numpy(chosen)], return_inverse=True)
         self.head = settled.only(used)
         self.corners = place  # [K, 3] into the used vertices
@@ -201,6 +167,15 @@ class PhotometricAligner:
         at_points = torch.einsum("ckpd,kp->kcd", basis[:, place], self.barycentric)
         # x, y, z of [K, C - 1] metres for each unit of a corrective; the last, the mean, stays.
         self.basis = [axis.contiguous().numpy() for axis in at_points[:, :-1].unbind(-1)]
+
+    @staticmethod
+    def _places(settled: HeadModel, neutral: Tensor) -> tuple[Floats, Floats]:
+        """[3] of the mouth and [3] between the eyes, head frame."""
+        points = (neutral[settled.landmark_vertices] * settled.landmark_weights[..., None]).sum(1)
+        row = {int(index): k for k, index in enumerate(settled.landmark_index)}
+        mouth = points[[row[INNER_LIP_UPPER], row[INNER_LIP_LOWER]]].mean(0)
+        eyes = points[[row[OUTER_EYE_LEFT], row[OUTER_EYE_RIGHT]]].mean(0)
+        return mouth.numpy(), eyes.numpy()
 
     # -- geometry --------------------------------------------------------------------------------
 
@@ -219,41 +194,13 @@ class PhotometricAligner:
         k = self.intrinsics
         return camera[:, :2] / camera[:, 2:] * k[[0, 1], [0, 1]] + k[:2, 2]
 
-    # -- pictures --------------------------------------------------------------------------------
-
-    def _read(self, index: int) -> _Picture:
-        grey = np.asarray(cv2.cvtColor(self.frame(index), cv2.COLOR_RGB2GRAY), np.uint8)
-        label = self.label(index)
-        if self.scale == 1:
-            return _Picture(grey, label)
-        size = (round(grey.shape[1] * self.scale), round(grey.shape[0] * self.scale))
-        small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-        marks = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
-        return _Picture(np.asarray(small, np.uint8), np.asarray(marks, np.uint8))
-
-    def _band(self, picture: _Picture, pixels: Floats) -> _Band:
-        """Band-passed brightness round the face, and where its skin is."""
-        grey, label = picture.grey, picture.label
-        low = np.maximum(pixels.min(0) - 2 * COARSE * self.eye_px, 0).astype(int)
-        high = np.ceil(np.maximum(pixels.max(0) + 2 * COARSE * self.eye_px, low + 3)).astype(int)
-        window = np.s_[low[1] : high[1], low[0] : high[0]]
-        light = grey[window].astype(np.float32)
-        fine = cv2.GaussianBlur(light, (0, 0), max(0.5, FINE * self.eye_px))
-        band = fine - cv2.GaussianBlur(light, (0, 0), COARSE * self.eye_px)
-        skin = (label[window] == LABELS["skin"]).astype(np.float32)
-        # Scharr's weights sum to 32. A skin of 1 pixel less: its rim shows what is behind.
-        return _Band(
-            np.asarray(band, np.float32),
-            np.asarray(cv2.Scharr(band, cv2.CV_32F, 1, 0, scale=1 / 32), np.float32),
-            np.asarray(cv2.Scharr(band, cv2.CV_32F, 0, 1, scale=1 / 32), np.float32),
-            np.asarray(cv2.erode(skin, np.ones((3, 3))), np.float32),
-            (low + 0.5).astype(np.float32),
-        )
+    def _read(self, index: int) -> Picture:
+        return Picture.of(self.frame(index), self.label(index), self.scale)
 
     # -- one frame -------------------------------------------------------------------------------
 
     def _align(
-        self, picture: _Picture, points: Floats, normals: Floats, pose: Floats, steps: int
+        self, picture: Picture, points: Floats, normals: Floats, pose: Floats, steps: int
     ) -> _Aligned:
         """Gauss-Newton of one frame from [K, 3] points and normals (head frame) and a pose."""
         rotation, shift = pose[:3, :3], pose[:3, 3]
@@ -261,12 +208,13 @@ class PhotometricAligner:
         away = ((normals @ rotation.T) * camera).sum(1)
         facing = away < -FACING * np.linalg.norm(camera, axis=1)
         pixels = self._pixels(camera)
-        band = self._band(picture, pixels)
+        band = Band.of(picture, pixels, self.eye_px)
         seen = facing & (band.at(band.skin, pixels) > 0.99)
         change = np.zeros(POSE + self.modes)
         counted = np.where(seen, 1 / self.appearance.deviation, 0).astype(np.float32)  # [K]
         if not steps or np.count_nonzero(counted) < 10 * len(change):
-            return _Aligned(change, band.at(band.value, pixels), seen)
+            tint = band.at(picture.tint, pixels, whole=True)
+            return _Aligned(change, band.at(band.value, pixels), seen, tint)
         prior = self.weights.redundancy / self.unit**2
         moved = _Moved(points, camera - shift, camera, rotation, pixels)
         for _ in range(steps):
@@ -278,7 +226,8 @@ class PhotometricAligner:
             gradient = weighted.T @ residual + prior * change
             change = change - np.linalg.solve(curvature, gradient)
             moved = self._moved(points, rotation, shift, change)
-        return _Aligned(change, band.at(band.value, moved.pixels), seen)
+        value = band.at(band.value, moved.pixels)
+        return _Aligned(change, value, seen, band.at(picture.tint, moved.pixels, whole=True))
 
     def _moved(
         self, points: Floats, rotation: Floats, shift: Floats, change: NDArray[np.float64]
@@ -291,7 +240,7 @@ class PhotometricAligner:
         camera = turned + shift + change[3:POSE].astype(np.float32)
         return _Moved(bent, turned, camera, turn, self._pixels(camera))
 
-    def _slopes(self, band: _Band, moved: _Moved) -> Floats:
+    def _slopes(self, band: Band, moved: _Moved) -> Floats:
         """[K, 6 + modes] change of brightness with rotation, shift and correctives."""
         camera, turned, k = moved.camera, moved.turned, self.intrinsics
         across = band.at(band.slope_x, moved.pixels) * k[0, 0] / camera[:, 2]
@@ -324,11 +273,14 @@ class PhotometricAligner:
                 np.stack([aligned.value for aligned in found]),
                 np.stack([aligned.seen for aligned in found]),
             )
+        seen = np.stack([aligned.seen for aligned in found])
+        for channel, tint in enumerate(self.tints):
+            tint.learn(np.stack([aligned.tint[:, channel] for aligned in found]), seen)
 
-    def _pictures(self, frames: NDArray[np.intp]) -> Iterator[_Picture]:
+    def _pictures(self, frames: NDArray[np.intp]) -> Iterator[Picture]:
         """Read the frames, a few ahead in a thread: decoding takes as long as aligning."""
         with ThreadPoolExecutor(1, thread_name_prefix="pictures") as pool:
-            ahead: deque[Future[_Picture]] = deque()
+            ahead: deque[Future[Picture]] = deque()
             for index in frames.tolist():
                 ahead.append(pool.submit(self._read, index))
                 if len(ahead) > AHEAD:
@@ -337,7 +289,7 @@ class PhotometricAligner:
                 yield picture.result()
 
     def _walk(
-        self, frames: NDArray[np.intp], pictures: Iterable[_Picture], steps: int
+        self, frames: NDArray[np.intp], pictures: Iterable[Picture], steps: int
     ) -> Iterator[tuple[int, _Aligned]]:
         motion, waiting = self.tracking.motion, iter(pictures)
         for first in range(0, len(frames), CHUNK):
@@ -348,20 +300,43 @@ class PhotometricAligner:
                 picture = next(waiting)
                 yield index, self._align(picture, points[row], normals[row], pose, steps)
 
-    def refine(self, advance: Callable[[int], None]) -> HeadMotion:
-        """The clip's motion, aligned; frames without a face keep theirs."""
+    def _strange(self, aligned: _Aligned) -> float:
+        """Share of the points round the mouth whose colour is not theirs; 0 to 1.
+
+        A change of light moves all points alike and is taken out first.
+        """
+        seen = aligned.seen & np.isfinite(self.tints[0].deviation)
+        if np.count_nonzero(seen & self.round_mouth) < 20:
+            return 0.0
+        off = np.zeros(POINTS, np.float32)
+        for channel, tint in enumerate(self.tints):
+            apart = aligned.tint[:, channel] - tint.mean
+            apart = (apart - np.median(apart[seen])) / tint.deviation
+            off = np.maximum(off, np.abs(apart))
+        return float((off[seen & self.round_mouth] > STRANGE).mean())
+
+    def refine(self, advance: Callable[[int], None]) -> tuple[HeadMotion, NDArray[np.bool_]]:
+        """The clip's motion, aligned, and [T] where something covers the mouth.
+
+        Frames without a face, and covered ones, keep their motion.
+        """
         motion = self.tracking.motion
         poses = motion.world_to_camera.double().numpy().copy()
         corrective = motion.corrective.clone()
+        covered = np.zeros(len(motion), bool)
         frames = np.flatnonzero(self.tracking.valid.numpy())
         for index, aligned in self._walk(frames, self._pictures(frames), STEPS):
+            advance(1)
+            covered[index] = self._strange(aligned) > COVERED
+            if covered[index]:
+                continue
             turn = Rotation.from_rotvec(aligned.change[:3]).as_matrix()
             poses[index, :3, :3] = turn @ poses[index, :3, :3]
             poses[index, :3, 3] += aligned.change[3:POSE]
             corrective[index, :-1] += torch.from_numpy(aligned.change[POSE:]).float()
-            advance(1)
         world_to_camera = torch.from_numpy(poses).float()
-        return HeadMotion(motion.expression, motion.jaw, corrective, world_to_camera)
+        aligned_motion = HeadMotion(motion.expression, motion.jaw, corrective, world_to_camera)
+        return aligned_motion, binary_dilation(covered)  # the frame before and after is smeared
 
 
 def photometric_refinement(
@@ -373,6 +348,8 @@ def photometric_refinement(
     progress: Progress,
 ) -> Tracking:
     """Align a tracking with its crop frames: pose and correctives of every frame with a face.
+
+    Frames in which something covers the mouth are no longer valid.
 
     Args:
         head: The head model of the tracking.
@@ -387,4 +364,5 @@ def photometric_refinement(
     learning = LEARNING_ROUNDS * min(LEARNING_FRAMES, count)
     with progress.stage("Aligning with the pixels", learning + count) as advance:
         aligner.learn(advance)
-        return replace(tracking, motion=aligner.refine(advance))
+        motion, covered = aligner.refine(advance)
+    return replace(tracking, motion=motion, valid=tracking.valid & ~torch.from_numpy(covered))
