@@ -1,6 +1,6 @@
 """What the user sees: progress and messages on stderr, results on stdout. It runs no stage.
 
-This package and `app` are the only ones that know Rich and Typer.
+This package, `commands` and `app` are the only ones that know Rich and Typer.
 """
 
 from talkgs_cli.console.failures import quiet_libraries, report, tell

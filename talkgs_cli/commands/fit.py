@@ -1,0 +1,61 @@
+"""`talkgs fit`: the options of learning a speaker, and how the answer is shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from typer import Option
+
+from talkgs_cli import console
+from talkgs_cli.commands.answer import already_done_note, finish, quoted
+from talkgs_cli.commands.options import ForceOption, JsonOption, SpeakerArgument
+from talkgs_cli.console.boundary import examples
+from talkgs_cli.errors import UsageError
+from talkgs_cli.speaker import SpeakerFolder
+
+EXAMPLES = examples(
+    "talkgs fit",
+    "talkgs fit speaker/ --preset draft",
+    "talkgs fit presenter --device cuda --seed 7",
+)
+
+
+def fit(
+    speaker: SpeakerArgument = None,
+    preset: Annotated[
+        str, Option("--preset", help="draft: a first look in minutes. standard: better.")
+    ] = "standard",
+    device: Annotated[str, Option("--device", help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int | None, Option("--seed", help="Seed of everything random.")] = None,
+    minutes: Annotated[
+        float | None, Option("--minutes", help="Stop optimising after this long.")
+    ] = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn how one speaker looks and moves.
+
+    An interrupted fit continues where it was stopped.
+    """
+    from talkgs_cli.config import FIT_PRESETS
+
+    if preset not in FIT_PRESETS:
+        raise UsageError(
+            f"There is no preset {preset!r}.", hint=f"Use one of: {', '.join(FIT_PRESETS)}"
+        )
+    folder = SpeakerFolder.find(speaker)
+    chosen: dict[str, Any] = {"device": device, "seed": seed, "minutes": minutes}
+    config = replace(
+        FIT_PRESETS[preset], **{name: value for name, value in chosen.items() if value is not None}
+    )
+    from talkgs_cli.stages.fit import fit as run
+
+    answer = run(folder, config, console.make_progress(), force=force)
+    finish(
+        answer,
+        path=folder.path,
+        said=already_done_note(answer),
+        next_command=f"talkgs speak {quoted(folder.path)} --audio FILE",
+        as_json=as_json,
+    )

@@ -1,0 +1,64 @@
+"""`talkgs prepare`: the options of tracking a video, and how its answer is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from talkgs_cli import console
+from talkgs_cli.commands.answer import already_done_note, finish, quoted
+from talkgs_cli.commands.options import ForceOption, JsonOption
+from talkgs_cli.console.boundary import examples
+from talkgs_cli.console.consent import consent_stated
+
+EXAMPLES = examples(
+    "talkgs prepare video.mp4",
+    "talkgs prepare interview.mov --out presenter --consent",
+)
+
+
+def prepare(
+    video: Annotated[Path, Argument(metavar="VIDEO", help="Video of one person, with sound.")],
+    out: Annotated[Path, Option("--out", help="Folder of the speaker to make.")] = Path("speaker"),
+    consent: Annotated[
+        bool, Option("--consent", help="The person in the video agreed to this use.")
+    ] = False,
+    head: Annotated[
+        str, Option("--head", help="open, or flame:PATH of your own FLAME file.")
+    ] = "open",
+    fix_offset: Annotated[
+        bool, Option("--fix-offset", help="Shift a sound that is early or late to the mouth.")
+    ] = False,
+    photometric: Annotated[
+        bool, Option(" /--no-photometric", help="Don't align the landmark track with the pixels.")
+    ] = True,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Track the face in a video: makes the speaker folder."""
+    from talkgs_cli.config import PrepareConfig
+    from talkgs_cli.stages.prepare import prepare as run
+
+    stated = consent_stated(video, out, consent, ask=not as_json)
+    config = PrepareConfig(
+        head=head,
+        photometric=photometric,
+        fix_offset=fix_offset,
+        consent="stated" if stated else "not stated",
+    )
+    answer = run(video, out, config, console.make_progress(), force=force)
+    verdict = f"Verdict: {answer.get('verdict')}, {answer.get('frames')} frames."
+    finish(
+        answer,
+        path=answer.get("speaker") or out,
+        said=[
+            *already_done_note(answer),
+            verdict,
+            *(answer.get("advice") or []),
+            *([f"Report: {answer['report']}"] if answer.get("report") else []),
+        ],
+        next_command=f"talkgs fit {quoted(out)}",
+        as_json=as_json,
+    )
