@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,9 +55,12 @@ def tiny_fit(folder: Path) -> dict:
     from talkgs_cli.speaker import SpeakerFolder
     from talkgs_cli.stages import fit as stage
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "TranslatorConfig", partial(TranslatorConfig, networks=0))
-        return stage.fit(SpeakerFolder.open_(folder), TINY_FIT, SilentProgress())
+    return stage.fit(
+        SpeakerFolder.open_(folder),
+        TINY_FIT,
+        SilentProgress(),
+        translator_config=TranslatorConfig(networks=0),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,16 @@ from talkgs_cli.errors import BadInput, MachineLacks, UsageError
 from talkgs_cli.runtime import SilentProgress, seed_everything
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import fit as module
-from talkgs_cli.stages.fit import fit, training_frames
+from talkgs_cli.stages.fit import fit
+from talkgs_cli.stages.fit_folder import training_frames
+from talkgs_cli.training.gaussians import GaussianTrainer
 
 TINY = FitConfig(preset="draft", iterations=40, gaussians=1500, lpips_weight=0.0)
 
 
 @pytest.fixture
 def speaker(prepared_speaker: Path, speaker_copy, monkeypatch) -> SpeakerFolder:
-    monkeypatch.setattr(module, "_fit_translator", lambda *_: None)
+    monkeypatch.setattr(module, "fit_translator", lambda *_: None)
     return SpeakerFolder.open_(speaker_copy(prepared_speaker))
 
 
@@ -64,7 +66,7 @@ class Stopped(Exception):
 def test_a_stopped_fit_continues_to_the_same_weights(speaker: SpeakerFolder, monkeypatch):
     fit(speaker, TINY, SilentProgress())
     whole = load_file(speaker.gaussians)
-    taken = module.GaussianTrainer.take_step
+    taken = GaussianTrainer.take_step
 
     def stop_at_25(trainer, frame):
         if trainer.step == 25:
@@ -72,11 +74,11 @@ def test_a_stopped_fit_continues_to_the_same_weights(speaker: SpeakerFolder, mon
         return taken(trainer, frame)
 
     config = replace(TINY, checkpoint_every_s=0.0)
-    monkeypatch.setattr(module.GaussianTrainer, "take_step", stop_at_25)
+    monkeypatch.setattr(GaussianTrainer, "take_step", stop_at_25)
     with pytest.raises(Stopped):
         fit(speaker, config, SilentProgress(), force=True)
     assert [p.name for p in speaker.checkpoints.iterdir()] == ["000025"]
-    monkeypatch.setattr(module.GaussianTrainer, "take_step", taken)
+    monkeypatch.setattr(GaussianTrainer, "take_step", taken)
     result = fit(speaker, config, SilentProgress())
     assert result["resumed"]
     for name, value in load_file(speaker.gaussians).items():
@@ -125,9 +127,9 @@ def test_cuda_without_a_card_is_refused_with_the_reason(speaker: SpeakerFolder):
 
 def test_a_nan_never_reaches_the_finished_speaker(speaker: SpeakerFolder, monkeypatch):
     seed_everything(0)
-    loss = module.GaussianTrainer.loss
+    loss = GaussianTrainer.loss
     monkeypatch.setattr(
-        module.GaussianTrainer,
+        GaussianTrainer,
         "loss",
         lambda trainer, frame: loss(trainer, frame) * (float("nan") if trainer.step == 5 else 1),
     )

@@ -1,0 +1,72 @@
+"""The step of `fit` that trains the voice-to-mouth model on the clip's own sound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from talkgs_cli.avatar import speaker_head
+from talkgs_cli.config import TranslatorConfig
+from talkgs_cli.heads.speaker_head import SpeakerHead
+from talkgs_cli.media.audio import read_audio
+from talkgs_cli.networks.audio_encoder import load_encoder
+from talkgs_cli.networks.motion_translator import MotionTranslator
+from talkgs_cli.stages.fit_folder import FitJob
+from talkgs_cli.tracking.landmark_points import (
+    INNER_LIP_LOWER,
+    INNER_LIP_UPPER,
+    LIPS_INNER,
+    LIPS_OUTER,
+)
+from talkgs_cli.training.translator import train_translator
+from talkgs_cli.training.translator_data import silence_features
+from talkgs_cli.types import HeadMotion, pack_mouth, unpack_mouth
+
+LIP_POINTS = (*LIPS_OUTER, *LIPS_INNER)
+
+
+def fit_translator(job: FitJob, config: TranslatorConfig) -> dict[str, Any] | None:
+    """Train the voice-to-mouth model on the clip's own sound; None for a silent clip."""
+    speaker, tracking, progress = job.speaker, job.tracking, job.progress
+    if not speaker.has_audio:
+        progress.note("The clip has no sound: this speaker can't be driven by audio yet.")
+        return None
+    if speaker.translator.is_file():  # an interrupted fit got this far
+        translator = MotionTranslator.load(speaker.translator)
+        return {"encoder": translator.about.encoder, **translator.about.figures}
+    samples = read_audio(speaker.audio)
+    encoder = load_encoder(config.encoder)
+    stored = speaker.load_audio_features()
+    features = stored.values if stored.encoder == encoder.name else encoder.encode(samples)
+    head = speaker_head(tracking)
+    chosen = tracking.valid.clone()
+    chosen[speaker.splits()[0].stop :] = False
+    translator = train_translator(
+        features,
+        pack_mouth(tracking.motion, head.head.mouth_expression, tracking.mouth_correctives),
+        lip_basis(head, tracking.motion.at(chosen), tracking.mouth_correctives),
+        (LIP_POINTS.index(INNER_LIP_UPPER), LIP_POINTS.index(INNER_LIP_LOWER)),
+        chosen,
+        speaker.frame_rate,
+        config,
+        progress,
+        silence=silence_features(encoder, samples),
+    )
+    translator.save(speaker.translator)
+    return {"encoder": encoder.name, **translator.about.figures}
+
+
+def lip_basis(head: SpeakerHead, motion: HeadMotion, mouth_correctives: int) -> torch.Tensor:
+    """[M, P, 3] metres that each number of the mouth vector moves each lip point, at the mean."""
+    mouth = pack_mouth(motion, head.head.mouth_expression, mouth_correctives).mean(0)
+    count = len(mouth)
+    rest = motion.at(torch.zeros(count + 1, dtype=torch.long))
+    nudged = mouth.repeat(count + 1, 1)
+    nudge = 0.1  # of a unit: the jaw's arc is nearly straight over it
+    nudged[1:] += nudge * torch.eye(count)
+    moved = unpack_mouth(nudged, rest, head.head.mouth_expression, mouth_correctives)
+    points = head.landmarks(moved.expression, moved.jaw, moved.corrective)  # [M + 1, L, 3]
+    row = {int(index): k for k, index in enumerate(head.head.landmark_index)}
+    lips = points[:, [row[index] for index in LIP_POINTS]]
+    return (lips[1:] - lips[0]) / nudge
