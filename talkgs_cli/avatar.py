@@ -1,6 +1,6 @@
-"""`Avatar`: a fitted speaker that can be rendered, and its compositing onto the speaker's frames.
+"""`Avatar`: a fitted speaker that can be rendered.
 
-It composes head, Gaussians and camera; it neither trains nor reads audio.
+It composes head, Gaussians and camera; it neither trains, reads audio nor touches real frames.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from talkgs_cli.heads.speaker_head import SpeakerHead
 from talkgs_cli.rendering import rasterize
 from talkgs_cli.rendering.gaussian_head import CODE_SIZE, GaussianHead
 from talkgs_cli.runtime import atomic_path
-from talkgs_cli.types import LABELS, Crop, HeadMotion, Tracking
+from talkgs_cli.types import Crop, HeadMotion, Tracking
 
 if TYPE_CHECKING:
     from talkgs_cli.speaker import SpeakerFolder
@@ -192,96 +192,6 @@ class Avatar:
         valid = self.tracking.valid[candidates.start : candidates.stop]
         distance = torch.where(valid, distance, torch.inf)
         return candidates.start + int(distance.argmin())
-
-    # -- compositing -----------------------------------------------------------------------------
-
-    def composite(
-        self,
-        rgb: NDArray[np.float32],
-        alpha: NDArray[np.float32],
-        reference: NDArray[np.uint8],
-        reference_label: NDArray[np.uint8] | None = None,
-    ) -> NDArray[np.uint8]:
-        """Put a rendered face over a frame of the speaker with a feathered edge.
-
-        Args:
-            rgb: [S, S, 3] premultiplied render.
-            alpha: [S, S].
-            reference: [S, S, 3] uint8 frame underneath.
-            reference_label: [S, S] label image of that frame: cloth and hair are not painted over.
-
-        Returns:
-            [S, S, 3] uint8.
-        """
-        return _blend(_straight(rgb, alpha), self.blend_mask(alpha, reference_label), reference)
-
-    def paste(
-        self,
-        rgb: NDArray[np.float32],
-        alpha: NDArray[np.float32],
-        frame: NDArray[np.uint8],
-        label: NDArray[np.uint8] | None = None,
-    ) -> NDArray[np.uint8]:
-        """Put a rendered face over an *original* frame, at that frame's own resolution.
-
-        Args:
-            rgb: [S, S, 3] premultiplied render.
-            alpha: [S, S].
-            frame: [H, W, 3] uint8 original frame; not changed.
-            label: [S, S] label image of that frame: cloth and hair are not painted over.
-        """
-        import cv2
-
-        crop = self.crop
-        colour, mask = _straight(rgb, alpha), self.blend_mask(alpha, label)
-        if crop.side != crop.size:
-            side = (crop.side, crop.side)
-            colour = np.asarray(cv2.resize(colour, side, interpolation=cv2.INTER_CUBIC), np.float32)
-            mask = np.asarray(cv2.resize(mask, side, interpolation=cv2.INTER_LINEAR), np.float32)
-        height, width = frame.shape[:2]
-        # The crop may reach over the frame's edge.
-        y0, y1 = max(crop.top, 0), min(crop.top + crop.side, height)
-        x0, x1 = max(crop.left, 0), min(crop.left + crop.side, width)
-        here = np.s_[y0 - crop.top : y1 - crop.top, x0 - crop.left : x1 - crop.left]
-        pasted = frame.copy()
-        pasted[y0:y1, x0:x1] = _blend(colour[here], mask[here], frame[y0:y1, x0:x1])
-        return pasted
-
-    def blend_mask(
-        self, alpha: NDArray[np.float32], label: NDArray[np.uint8] | None = None
-    ) -> NDArray[np.float32]:
-        """[S, S] weight of the render: its solid part, shrunk and feathered.
-
-        A jaw that opens pushes the rendered neck down; where the frame underneath shows a collar
-        (`label`), the collar stays.
-        """
-        import cv2
-
-        feather = max(1.0, self.crop.size * 0.006)
-        shrink = 2 * round(2 * feather) + 1
-        solid = (alpha > 0.7).astype(np.uint8)
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (shrink, shrink))
-        # Closing first: a pinhole in the middle of the face must not become a feathered hole.
-        closed = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, kernel)
-        if label is not None:
-            bare = (label >= LABELS["neck"]).astype(np.uint8)
-            closed = cv2.bitwise_and(closed, cv2.dilate(bare, kernel))
-        inner = cv2.erode(closed, kernel).astype(np.float32)
-        return np.minimum(cv2.GaussianBlur(inner, (0, 0), feather), np.clip(alpha * 1.4, 0, 1))
-
-
-def _straight(rgb: NDArray[np.float32], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Undo the premultiplication, where there is anything to undo."""
-    straight: NDArray[np.float32] = np.clip(rgb / np.maximum(alpha, 1e-3)[..., None], 0, 1)
-    return straight
-
-
-def _blend(
-    colour: NDArray[np.float32], mask: NDArray[np.float32], under: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    weight = mask[..., None]
-    mixed = colour * 255 * weight + under.astype(np.float32) * (1 - weight)
-    return np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
 
 
 def speaker_head(tracking: Tracking) -> SpeakerHead:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from talkgs_cli.avatar import Avatar
+from talkgs_cli.compositing import Compositor
 from talkgs_cli.metrics.lips import opening
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages.score_regions import Box, Regions
@@ -59,6 +60,7 @@ class SpeakerRows:
     ) -> None:
         self.speaker = speaker
         self.avatar = avatar
+        self.compositor = Compositor(speaker.crop)
         self.regions = regions
         self.train, _ = speaker.splits()
         motions = row_motions(speaker, avatar, frames)
@@ -78,21 +80,17 @@ class SpeakerRows:
         label = self.speaker.label(index)
         for row, renders in self._renders.items():
             rgb, alpha = next(renders)
-            weight = self._weight(alpha, original.shape[:2], label)
-            yield MadeFrame(row, self.avatar.paste(rgb, alpha, original, label), 1 - weight)
+            weight = self.compositor.share(alpha, original.shape[:2], label)
+            yield MadeFrame(row, self.compositor.paste(rgb, alpha, original, label), 1 - weight)
             if row == "tracked":
                 here = self._tracked.at(slice(self._asked, self._asked + 1))
                 under = self.avatar.reference_for(here, self.train)
                 reference, bare = self._reference_frame(under), self.speaker.label(under)
-                yield MadeFrame("composite", self.avatar.paste(rgb, alpha, reference, bare), 0.0)
+                yield MadeFrame(
+                    "composite", self.compositor.paste(rgb, alpha, reference, bare), 0.0
+                )
         yield self._warper.warp(index, original)
         self._asked += 1
-
-    def _weight(self, alpha: Floats, size: tuple[int, ...], label: Frame) -> Floats:
-        """Share of each pixel of a pasted frame that is rendered: white over black shows it."""
-        white = np.repeat(alpha[..., None], 3, axis=2)
-        pasted = self.avatar.paste(white, alpha, np.zeros((*size, 3), np.uint8), label)
-        return np.multiply(pasted[..., 0], np.float32(1 / 255), dtype=np.float32)
 
     def _reference_frame(self, index: int) -> Frame:
         from talkgs_cli.media.video import read_frames

@@ -42,6 +42,7 @@ def speak(
     import torch
 
     from talkgs_cli.avatar import Avatar
+    from talkgs_cli.compositing import Compositor
     from talkgs_cli.media.audio import SAMPLE_RATE_HZ, read_audio
     from talkgs_cli.media.video import VideoWriter
     from talkgs_cli.rendering.warm_up import compile_kernels
@@ -64,7 +65,7 @@ def speak(
     if not force and (done := _already_done(record_file, video, request)):
         return done
     clock = Clock()
-    avatar = Avatar.load(speaker)
+    avatar, compositor = Avatar.load(speaker), Compositor(speaker.crop)
     frame_count = frames_of(Fraction(len(samples), SAMPLE_RATE_HZ), speaker.frame_rate)
     if frame_count < 1:
         raise BadInput(f"{audio} is shorter than one frame.", hint="Use a longer recording.")
@@ -83,7 +84,7 @@ def speak(
             with clock.part("render"):
                 rgb, alpha = next(rendered)
             with clock.part("composite"):
-                frame = avatar.paste(rgb, alpha, original, speaker.label(index))
+                frame = compositor.paste(rgb, alpha, original, speaker.label(index))
             with clock.part("encode"):
                 writer.write(frame)
             advance(1)
