@@ -10,7 +10,7 @@ from typing import Annotated
 from typer import Exit, Option, Typer
 
 from talkgs_cli import __version__, console
-from talkgs_cli.commands import assets, bench, demo, doctor, fit, prepare, score, speak
+from talkgs_cli.commands import assets, bench, demo, doctor, fit, prepare, score, speak, translator
 from talkgs_cli.console.boundary import Commands, examples
 
 app = Typer(
@@ -59,6 +59,7 @@ app.command(epilog=demo.EXAMPLES)(demo.demo)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command(epilog=assets.EXAMPLES)(assets.assets)
 app.command(epilog=bench.EXAMPLES)(bench.bench)
+app.add_typer(translator.translator)
 
 
 def main() -> None:

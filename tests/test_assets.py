@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
 import os
 import subprocess
@@ -17,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hub_server import Hub, running_hub
 from typer.testing import CliRunner
 
 from talkgs_cli import assets
@@ -25,7 +25,6 @@ from talkgs_cli.assets import ASSETS, Asset, AssetFile, PackageFile, sources
 from talkgs_cli.errors import DownloadFailed, MachineLacks, UsageError
 
 FILES = {"weights.bin": b"weights" * 100, "config.json": b"{}"}
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def sha256(content: bytes) -> str:
@@ -304,52 +303,12 @@ def test_a_malformed_mirror_name_is_a_usage_error(
         assets.fetch("toy")
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the Hub's protocol as its client needs for one file."""
-
-    served: dict[str, bytes]
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-    def _answer(self, *, with_body: bool) -> None:
-        content = self.served.get(self.path)
-        if content is None:
-            self.send_response(404)
-            known = self.path.startswith("/owner/mirror/resolve/")
-            self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("ETag", f'"{sha256(content)}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if with_body:
-            self.wfile.write(content)
-
-
 @pytest.fixture
-def hub() -> Iterator[str]:
-    """The address of a Hub with owner/mirror on it."""
-    Hub.served = {
-        f"/owner/mirror/resolve/{revision}/toy/{name}": content
-        for name, content in FILES.items()
-        for revision in ("main", COMMIT)
-    }
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def hub() -> Iterator[Hub]:
+    """A Hub with owner/mirror on it."""
+    with running_hub() as server:
+        server.commit("owner/mirror", {f"toy/{name}": content for name, content in FILES.items()})
+        yield server
 
 
 def fetch_in_a_process(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -382,31 +341,33 @@ except TalkgsError as error:
     ("mirror", "said"),
     [
         ("owner/mirror", "['config.json', 'weights.bin']"),
-        (f"owner/mirror@{COMMIT}", "['config.json', 'weights.bin']"),
+        ("owner/mirror@COMMIT", "['config.json', 'weights.bin']"),
         ("owner/nowhere", "the Hub has no repository owner/nowhere"),
     ],
 )
 def test_the_real_hub_client_fetches_from_a_mirror(
-    mirror: str, said: str, hub: str, empty_cache: Path, tmp_path: Path
+    mirror: str, said: str, hub: Hub, empty_cache: Path, tmp_path: Path
 ) -> None:
     run = fetch_in_a_process(
-        HF_ENDPOINT=hub, HF_HOME=str(tmp_path / "hf"), TALKGS_ASSETS_REPO=mirror
+        HF_ENDPOINT=hub.address,
+        HF_HOME=str(tmp_path / "hf"),
+        TALKGS_ASSETS_REPO=mirror.replace("COMMIT", hub.repositories["owner/mirror"][-1][0]),
     )
     assert said in run.stdout, run.stderr
     assert not (empty_cache / ".incoming").exists()
 
 
 def test_a_mirror_that_lacks_the_file_or_serves_other_bytes_is_told(
-    hub: str, empty_cache: Path, tmp_path: Path
+    hub: Hub, empty_cache: Path, tmp_path: Path
 ) -> None:
     environment = {
-        "HF_ENDPOINT": hub,
+        "HF_ENDPOINT": hub.address,
         "HF_HOME": str(tmp_path / "hf"),
         "TALKGS_ASSETS_REPO": "owner/mirror",
     }
-    Hub.served["/owner/mirror/resolve/main/toy/config.json"] = b"[]"
+    hub.commit("owner/mirror", {"toy/config.json": b"[]"})
     assert "is not the file talkgs knows" in fetch_in_a_process(**environment).stdout
-    del Hub.served["/owner/mirror/resolve/main/toy/config.json"]
+    del hub.repositories["owner/mirror"][-1][1]["toy/config.json"]
     assert "has no file toy/config.json" in fetch_in_a_process(**environment).stdout
     assert nothing_half_written(empty_cache)
 

@@ -10,6 +10,7 @@ from talkgs_cli.app import app
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 COMMANDS = ("prepare", "fit", "speak", "score", "demo", "doctor", "assets", "bench")
+GROUPS = {"translator": ("pull", "push")}
 
 INTRODUCTION = """\
 # Commands
@@ -40,6 +41,9 @@ def help_of(*command: str) -> str:
 def page() -> str:
     parts = [INTRODUCTION, f"```\n{help_of()}\n```\n"]
     parts += [f"## {name}\n\n```\n{help_of(name)}\n```\n" for name in COMMANDS]
+    for group, commands in GROUPS.items():
+        parts.append(f"## {group}\n\n```\n{help_of(group)}\n```\n")
+        parts += [f"### {group} {name}\n\n```\n{help_of(group, name)}\n```\n" for name in commands]
     return "\n".join(parts)
 
 

@@ -31,8 +31,34 @@ def test_the_wheel_holds_every_module_and_no_tests(wheel: zipfile.ZipFile) -> No
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "talkgs_cli").rglob("*.py")}
     assert modules <= inside
     for name in inside:
-        assert name.split("/")[0] in ("talkgs_cli", "models"), name
+        assert name.split("/")[0] == "talkgs_cli", name
         assert not name.endswith((".mp4", ".wav", ".png", ".pkl", ".task", ".ckpt")), name
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_every_released_weight(wheel: zipfile.ZipFile) -> None:
+    released = {
+        f"talkgs_cli/released/{path.relative_to(ROOT / 'models').as_posix()}": path
+        for path in (ROOT / "models").rglob("*")
+        if path.is_file()
+    }
+    assert released
+    for name, path in released.items():
+        assert wheel.read(name) == path.read_bytes()
+
+
+@pytest.mark.slow
+def test_an_unpacked_wheel_finds_its_releases(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path)
+    code = (
+        "from talkgs_cli.assets.translators import released_names, releases_folder;"
+        "print(releases_folder(), *released_names())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    configs = sorted(path.parent.name for path in (ROOT / "models").glob("*/config.json"))
+    assert run.stdout.split() == [str(tmp_path / "talkgs_cli" / "released"), *configs]
 
 
 @pytest.mark.slow

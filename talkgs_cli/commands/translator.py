@@ -1,0 +1,94 @@
+"""`talkgs translator`: voice-to-mouth models that many speakers share, and the Hub."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Option, Typer
+
+from talkgs_cli import console
+from talkgs_cli.commands.answer import finish, quoted
+from talkgs_cli.commands.options import JsonOption
+from talkgs_cli.console.boundary import examples
+from talkgs_cli.errors import UsageError
+
+EXAMPLES = examples(
+    "talkgs translator pull OWNER/NAME",
+    "talkgs translator push translator/ OWNER/NAME",
+)
+
+translator = Typer(
+    name="translator",
+    help="Share voice-to-mouth models: from and to the Hugging Face Hub.",
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@translator.command(
+    epilog=examples(
+        "talkgs translator pull OWNER/NAME",
+        "talkgs translator pull OWNER/NAME@REVISION",
+    )
+)
+def pull(
+    repository: Annotated[
+        str, Argument(metavar="REPO[@REV]", help="Hub repository, at a revision or as it is now.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Download a translator, and say its exact revision.
+
+    Afterwards --translator REPO means that revision, offline too.
+    """
+    from talkgs_cli.assets.hub import REPOSITORY
+    from talkgs_cli.assets.translators import pull_translator
+
+    name, at, revision = repository.partition("@")
+    if not REPOSITORY.fullmatch(name) or (at and not revision):
+        raise UsageError(
+            f"{repository!r} is no repository.", hint="Write it as OWNER/NAME or OWNER/NAME@REV."
+        )
+    release = pull_translator(name, revision or None, console.make_progress(), refresh=True)
+    finish(
+        {
+            "translator": release.name,
+            "folder": str(release.folder),
+            "model_sha256": release.model_sha256,
+        },
+        path=release.name,
+        said=[f"Kept in {release.folder}"],
+        next_command=f"talkgs fit SPEAKER --translator {quoted(release.name)}",
+        as_json=as_json,
+    )
+
+
+@translator.command(epilog=examples("talkgs translator push translator/ OWNER/NAME"))
+def push(
+    translator: Annotated[
+        str, Argument(metavar="TRANSLATOR", help="Folder, or the name of a bundled release.")
+    ],
+    repository: Annotated[str, Argument(metavar="REPO", help="Hub repository: OWNER/NAME.")],
+    private: Annotated[
+        bool, Option("--private", help="A repository made by this is private.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Upload a translator, and print its exact revision.
+
+    Refused unless its card tells data, licence, limits and figures.
+    """
+    from talkgs_cli.assets.translator_push import push_translator
+    from talkgs_cli.assets.translators import find_translator
+
+    progress = console.make_progress()
+    release = find_translator(translator, progress)
+    answer = push_translator(release, repository, private=private, progress=progress)
+    finish(
+        answer,
+        path=answer["translator"],
+        said=[],
+        next_command=f"talkgs fit SPEAKER --translator {quoted(answer['translator'])}",
+        as_json=as_json,
+    )
