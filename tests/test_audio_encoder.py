@@ -6,14 +6,18 @@ import pytest
 from talkgs_cli import assets
 from talkgs_cli.errors import BadInput, UsageError
 from talkgs_cli.networks.audio_encoder import (
+    ENCODERS,
     SAMPLE_RATE_HZ,
+    AudioEncoder,
     LogMelEncoder,
-    WhisperEncoder,
     load_encoder,
-    log_mel,
+    measure_loudness,
     normalise_loudness,
 )
+from talkgs_cli.networks.audio_windows import Loudness, WindowedEncoder
+from talkgs_cli.networks.log_mel_encoder import log_mel
 from talkgs_cli.networks.timing import frame_times_s, sample_at
+from talkgs_cli.networks.whisper_encoder import WhisperEncoder
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +88,81 @@ def test_borders_between_windows_do_not_show(whisper: WhisperEncoder) -> None:
     assert near < 1.15 * step.mean()
 
 
+class CountingEncoder(WindowedEncoder):
+    """An encoder whose features are the levelled samples they stand on; it counts its windows."""
+
+    name = "counting"
+    dim = 1
+
+    def __init__(self) -> None:
+        self.windows = 0
+
+    def window_features(self, sound: np.ndarray) -> np.ndarray:
+        self.windows += 1
+        return sound[200 : 200 + 600 * 320 : 320, None]
+
+
+def in_chunks(sound: np.ndarray, seed: int) -> list[np.ndarray]:
+    cuts = np.random.default_rng(seed).integers(0, len(sound), 50)
+    return np.split(sound, np.sort(cuts))
+
+
+@pytest.mark.parametrize("seconds", [0.0001, 0.5, 7.99, 8.0, 9.99, 10.0, 16.0, 18.01, 41.3])
+def test_a_stream_has_the_features_of_the_whole(seconds: float) -> None:
+    sound = speechlike(41.3)[: max(1, round(seconds * SAMPLE_RATE_HZ))]
+    chunks = in_chunks(sound, seed=len(sound))
+    encoder = CountingEncoder()
+    whole = encoder.encode(sound)
+    np.testing.assert_allclose(whole[:, 0], normalise_loudness(sound)[::320], atol=1e-5)
+    streamed = np.concatenate(list(encoder.encode_stream(chunks, measure_loudness(chunks))))
+    np.testing.assert_array_equal(streamed, whole)
+
+
+def test_how_a_stream_is_cut_changes_nothing() -> None:
+    sound = speechlike(30.0)
+    one = np.concatenate(list(LogMelEncoder().encode_stream([sound])))
+    for seed in (1, 2):
+        other = np.concatenate(list(LogMelEncoder().encode_stream(in_chunks(sound, seed))))
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_stream_that_can_t_be_heard_in_advance_settles_at_once() -> None:
+    sound = speechlike(40.0)
+    known = LogMelEncoder().encode(sound)
+    running = np.concatenate(list(LogMelEncoder().encode_stream(in_chunks(sound, 0))))
+    assert np.abs(running - known).max() < 0.05  # a tenth of a standard deviation
+    short = sound[: 9 * SAMPLE_RATE_HZ]
+    alone = np.concatenate(list(LogMelEncoder().encode_stream([short])))
+    np.testing.assert_array_equal(alone, LogMelEncoder().encode(short))
+
+
+def test_a_stream_gives_what_is_final_after_ten_seconds() -> None:
+    encoder = CountingEncoder()
+    heard = 0
+
+    def chunks():
+        nonlocal heard
+        for chunk in np.split(speechlike(60.0), 600):
+            heard += len(chunk)
+            yield chunk
+
+    stream = encoder.encode_stream(chunks())
+    assert len(next(stream)) == 7 * 50
+    assert heard <= 10.2 * SAMPLE_RATE_HZ
+    for count in range(2, 6):
+        assert len(next(stream)) == 8 * 50
+        assert heard <= (8 * count + 2.2) * SAMPLE_RATE_HZ
+        assert encoder.windows == count
+
+
+def test_the_loudness_of_an_hour_takes_no_more_room_than_that_of_a_second() -> None:
+    def room(loudness: Loudness) -> int:
+        return sum(value.nbytes for value in vars(loudness).values() if hasattr(value, "nbytes"))
+
+    second = np.full(SAMPLE_RATE_HZ, 0.1, np.float32)
+    assert room(measure_loudness([second] * 3600)) == room(measure_loudness([second]))
+
+
 def test_the_volume_knob_changes_nothing(whisper: WhisperEncoder) -> None:
     sound = speechlike(4.0)
     one, other = whisper.encode(sound), whisper.encode(sound * 0.25)
@@ -118,8 +197,19 @@ def test_what_is_no_sound_is_refused() -> None:
         LogMelEncoder().encode(np.zeros(0, np.float32))
     with pytest.raises(BadInput, match="numbers"):
         LogMelEncoder().encode(np.array([0.0, np.nan], np.float32))
-    with pytest.raises(UsageError, match="no audio encoder"):
+    with pytest.raises(BadInput, match="empty"):
+        list(LogMelEncoder().encode_stream([]))
+    with pytest.raises(BadInput, match="numbers"):
+        list(LogMelEncoder().encode_stream([np.array([0.0, np.inf], np.float32)]))
+    with pytest.raises(UsageError, match="no audio encoder") as caught:
         load_encoder("nonesuch")
+    assert all(name in (caught.value.hint or "") for name in ENCODERS)
+
+
+def test_every_encoder_without_weights_keeps_the_interface() -> None:
+    encoder: AudioEncoder = load_encoder("log-mel")
+    assert encoder.name == "log-mel"
+    assert encoder.encode(np.zeros(640, np.float32)).shape == (2, encoder.dim)
 
 
 def test_frame_times_do_not_drift_at_ntsc_rate() -> None:
