@@ -10,6 +10,20 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from talkgs_cli.errors import BadInput, UsageError
+from talkgs_cli.fit_config import FIT_PRESETS, FitConfig
+
+__all__ = [
+    "DEMO_MOTIONS",
+    "FIT_PRESETS",
+    "DemoConfig",
+    "FitConfig",
+    "PrepareConfig",
+    "ScoreConfig",
+    "SpeakConfig",
+    "TranslatorConfig",
+    "from_json",
+    "to_json",
+]
 
 ConfigT = TypeVar("ConfigT")
 
@@ -57,70 +71,6 @@ class PrepareConfig:
             raise UsageError("prepare needs at least 10 frames a second and 128 pixels.")
         if self.consent not in ("stated", "not stated"):
             raise UsageError(f"consent is {self.consent!r}: 'stated' or 'not stated'.")
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How a speaker's Gaussians are optimised. Learning rates are per pixel unit."""
-
-    preset: str = "standard"
-    device: str = "auto"
-    seed: int = 0
-    # Optimiser steps, one frame each.
-    iterations: int = 3000
-    # Stop optimising after this many minutes, whatever `iterations` says; None: no limit.
-    minutes: float | None = None
-    # Number of Gaussians; the paper starts with 10522.
-    gaussians: int = 10522
-    # Order of the spherical harmonics; the paper uses 3 (see docs/deviations.md).
-    sh_degree: int = 1
-    # Loss weights.
-    l1_weight: float = 0.8
-    ssim_weight: float = 0.2
-    lpips_weight: float = 0.2
-    # LPIPS joins after this share of the iterations, every `lpips_every` steps.
-    lpips_from: float = 0.5
-    lpips_every: int = 2
-    # Rendered alpha against the facial-region mask (the paper's L_seg).
-    alpha_weight: float = 0.1
-    # Weight of pixels in the mouth box.
-    mouth_weight: float = 2.0
-    # Learning rates.
-    lr_barycentric: float = 3e-3
-    lr_offset: float = 1.5e-2
-    lr_quats: float = 2e-3
-    lr_scales: float = 5e-3
-    lr_opacities: float = 2e-2
-    lr_sh0: float = 8e-3
-    lr_sh_rest: float = 8e-4
-    lr_position_basis: float = 4e-3
-    lr_rotation_basis: float = 5e-4
-    lr_color_basis: float = 2e-3
-    lr_networks: float = 1e-3
-    lr_motion: float = 5e-2
-    # The learnable head embedding joins after this share of the iterations.
-    motion_from: float = 0.12
-    # Gaussians are this much denser on lips and eyes, and on teeth and tongue.
-    density_lips_eyes: float = 2.5
-    density_mouth_interior: float = 2.0
-    # A checkpoint is written this often.
-    checkpoint_every_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise UsageError(f"device is {self.device!r}: 'auto', 'cpu' or 'cuda'.")
-        if self.iterations < 1 or self.gaussians < 100:
-            raise UsageError("fit needs at least 1 iteration and 100 Gaussians.")
-        if self.minutes is not None and self.minutes <= 0:
-            raise UsageError(f"minutes is {self.minutes}: it must be above 0.")
-        if not 0 <= self.sh_degree <= 3:
-            raise UsageError(f"sh_degree is {self.sh_degree}: 0 to 3.")
-
-
-FIT_PRESETS = {
-    "draft": FitConfig(preset="draft", iterations=1200),
-    "standard": FitConfig(preset="standard", iterations=4000),
-}
 
 
 @dataclass(frozen=True)

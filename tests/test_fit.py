@@ -16,7 +16,9 @@ from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import fit as module
 from talkgs_cli.stages.fit import fit
 from talkgs_cli.stages.fit_folder import training_frames
+from talkgs_cli.stages.fit_gaussians import without_block
 from talkgs_cli.training.gaussians import GaussianTrainer
+from talkgs_cli.training.objective import Objective
 
 TINY = FitConfig(preset="draft", iterations=40, gaussians=1500, lpips_weight=0.0)
 
@@ -127,11 +129,103 @@ def test_cuda_without_a_card_is_refused_with_the_reason(speaker: SpeakerFolder):
 
 def test_a_nan_never_reaches_the_finished_speaker(speaker: SpeakerFolder, monkeypatch):
     seed_everything(0)
-    loss = GaussianTrainer.loss
+    loss = Objective.loss
     monkeypatch.setattr(
-        GaussianTrainer,
+        Objective,
         "loss",
-        lambda trainer, frame: loss(trainer, frame) * (float("nan") if trainer.step == 5 else 1),
+        lambda self, frame, step, done: (
+            loss(self, frame, step, done) * (float("nan") if step == 5 else 1)
+        ),
     )
     fit(speaker, TINY, SilentProgress())
     assert all(torch.isfinite(v.float()).all() for v in load_file(speaker.gaussians).values())
+
+
+def test_a_fit_that_diverges_goes_back_to_good_weights_at_lower_rates(
+    speaker: SpeakerFolder, monkeypatch
+):
+    loss = Objective.loss
+    spoilt = []
+
+    def spoil(self, frame, step, done):
+        value = loss(self, frame, step, done)
+        if 25 <= step < 50 and len(spoilt) < 25:
+            spoilt.append(step)
+            return value * float("inf")
+        return value
+
+    monkeypatch.setattr(Objective, "loss", spoil)
+    fit(speaker, replace(TINY, iterations=60, validate_every=10), SilentProgress())
+    entries = [json.loads(line) for line in speaker.fit_log.read_text().splitlines()]
+    assert [e["rollback"] for e in entries if "rollback" in e] == [1]
+    assert entries[-1]["step"] == 60
+    assert psnr_of_held_out(speaker) > 20
+
+
+def test_the_validation_block_is_left_out_of_training_and_chooses_the_best_weights(
+    speaker: SpeakerFolder, monkeypatch
+):
+    train = training_frames(speaker, speaker.load_tracking())
+    learnt, judged = without_block(train, 0.1)
+    assert len(learnt) + len(judged) == len(train)
+    assert set(judged.tolist()) == set(range(int(judged[0]), int(judged[-1]) + 1))
+    seen = set()
+    taken = GaussianTrainer.take_step
+
+    def spy(trainer, frame):
+        seen.add(frame.index)
+        return taken(trainer, frame)
+
+    monkeypatch.setattr(GaussianTrainer, "take_step", spy)
+    verdicts = iter([(0.1, 30.0), (0.3, 25.0)])
+    verdict = {}
+
+    def judge(self, frame):
+        step = self.avatar.steps_so_far()
+        if step not in verdict:
+            verdict[step] = next(verdicts)
+        return verdict[step]
+
+    weights = {}
+    judged_at = GaussianTrainer._judge
+
+    def remember(trainer, log):
+        judged_at(trainer, log)
+        weights[trainer.step] = trainer.gaussians.sh0.detach().clone()
+
+    monkeypatch.setattr(GaussianTrainer, "_judge", remember)
+    monkeypatch.setattr(Objective, "judge", judge)
+    monkeypatch.setattr(Avatar, "steps_so_far", lambda self: len(weights), raising=False)
+    config = replace(TINY, validation_share=0.1, validate_every=20)
+    fit(speaker, config, SilentProgress())
+    assert not seen & set(judged.tolist())
+    assert torch.equal(load_file(speaker.gaussians)["sh0"], weights[20])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"blendshapes": False},
+        {"embedding": "off"},
+        {"embedding": "head", "shape_residual": True, "motion_from": 0.0},
+        {"exposure": True, "motion_from": 0.0},
+        {"limits_in": "triangles", "position_limit": 0.05, "scale_limit": 2.0},
+        {"coarse_until": 0.5},
+        {"code_noise": 0.2, "mean_of_steps": 10},
+        {"densify_every": 4, "densify_from": 0.0, "densify_until": 1.0, "densify_gradient": 0.0},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_switch_of_the_renderer_makes_another_speaker(speaker: SpeakerFolder, change):
+    short = replace(TINY, iterations=12, max_gaussians=1800)
+    fit(speaker, short, SilentProgress())
+    plain = load_file(speaker.gaussians)
+    fit(speaker, replace(short, **change), SilentProgress(), force=True)
+    first = load_file(speaker.gaussians)
+    assert first["sh0"].shape != plain["sh0"].shape or not torch.equal(first["sh0"], plain["sh0"])
+    assert all(torch.isfinite(value.float()).all() for value in first.values())
+    if "blendshapes" in change:
+        assert not first["position_basis"].any()
+    if "densify_every" in change:
+        assert 1500 < len(first["binding"]) <= 1800
+        assert int(first["binding"].max()) < len(first["triangles"])

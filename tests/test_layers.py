@@ -21,6 +21,7 @@ LIGHT = [
     "errors.py",
     "runtime.py",
     "config.py",
+    "fit_config.py",
     "assets",
     "speaker.py",
 ]

@@ -1,4 +1,4 @@
-"""The step of `fit` that optimises the Gaussians, with its checkpoints and its log."""
+"""The step of `fit` that optimises the Gaussians, with its checkpoints, preview and log."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+
+import torch
 
 from talkgs_cli.avatar import Avatar, DrivingCode, speaker_head
 from talkgs_cli.runtime import Progress, disk_errors, seed_everything
 from talkgs_cli.stages.fit_folder import FitJob
+from talkgs_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from talkgs_cli.training.frames import FrameWindows
 from talkgs_cli.training.gaussian_start import Start
 from talkgs_cli.training.gaussians import GaussianTrainer, landmark_weights
+
+LEAST_JUDGED = 10  # a shorter validation block says nothing, and a short clip needs every frame
+BLOCK_AT = 0.6  # where in the training part the validation block lies
 
 
 @dataclass(frozen=True)
@@ -24,53 +31,84 @@ class FittedGaussians:
         avatar: The fitted speaker, ready to be rendered.
         resumed: Whether an interrupted fit was continued.
         iterations: Steps taken in all.
+        validation_loss: Of the weights that were chosen; None without a validation block.
     """
 
     avatar: Avatar
     resumed: bool
     iterations: int
+    validation_loss: float | None
 
 
 def fit_gaussians(job: FitJob) -> FittedGaussians:
     """Train the renderer and write `fit/gaussians.safetensors`; the checkpoints go."""
-    speaker, tracking, train, config = job.speaker, job.tracking, job.train, job.config
+    speaker, config, progress = job.speaker, job.config, job.progress
+    trainer = new_trainer(job)
+    resumed = _resume(trainer, speaker.checkpoints, progress)
+    speaker.fit.mkdir(parents=True, exist_ok=True)
+    steps = None if config.minutes else config.iterations
+    with (
+        speaker.fit_log.open("a", encoding="utf-8") as log,
+        progress.stage("Fitting Gaussians", steps) as advance,
+    ):
+        advance(trainer.step)
+        saved = time.monotonic()
+        for step in trainer.run(lambda entry: _write(log, entry)):
+            advance(1)
+            if time.monotonic() - saved > config.checkpoint_every_s:
+                _checkpoint(trainer, speaker.checkpoints / f"{step:06d}")
+                saved = time.monotonic()
+    trainer.finish()
+    trainer.avatar.save(speaker.gaussians)
+    shutil.rmtree(speaker.checkpoints, ignore_errors=True)
+    chosen = round(trainer.best_value, 5) if trainer.best else None
+    return FittedGaussians(trainer.avatar, resumed, trainer.step, chosen)
+
+
+def new_trainer(job: FitJob) -> GaussianTrainer:
+    """A trainer before its first step; the same seed gives the same one."""
+    speaker, tracking, config = job.speaker, job.tracking, job.config
     seed_everything(config.seed)  # again: a continued fit skips what came before
+    learnt, judged = without_block(job.train, config.validation_share)
     head = speaker_head(tracking)
-    gaussians = Start(speaker, tracking, head, train.tolist(), config).build()
-    motion = tracking.motion.at(train)
+    gaussians = Start(speaker, tracking, head, learnt.tolist(), config).build()
+    motion = tracking.motion.at(learnt)
     points = head.landmarks(motion.expression, motion.jaw, motion.corrective)
     weights = landmark_weights(head.head.landmark_index)
     code = DrivingCode.fit(points, motion.world_to_camera, weights)
     avatar = Avatar(head, gaussians, code, tracking, speaker.crop)
-    windows = FrameWindows(speaker, tracking, train.tolist(), config.mouth_weight)
-    trainer = GaussianTrainer(avatar, windows, train, config)
-    resumed = _resume(trainer, speaker.checkpoints, job.progress)
-    speaker.fit.mkdir(parents=True, exist_ok=True)
-    with speaker.fit_log.open("a", encoding="utf-8") as log:
+    windows = FrameWindows(speaker, tracking, learnt.tolist(), config.mouth_weight)
+    device = torch.device(job.device)
+    return GaussianTrainer(avatar, windows, learnt, config, judged.tolist(), device)
 
-        def write(entry: dict[str, float]) -> None:
-            log.write(json.dumps(entry) + "\n")
-            log.flush()
 
-        steps = None if config.minutes else config.iterations
-        with job.progress.stage("Fitting Gaussians", steps) as advance:
-            advance(trainer.step)
-            saved = time.monotonic()
-            for step in trainer.run(write):
-                advance(1)
-                if time.monotonic() - saved > config.checkpoint_every_s:
-                    _checkpoint(trainer, speaker.checkpoints / f"{step:06d}")
-                    saved = time.monotonic()
-    avatar.save(speaker.gaussians)
-    shutil.rmtree(speaker.checkpoints, ignore_errors=True)
-    return FittedGaussians(avatar, resumed, trainer.step)
+def without_block(train: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(frames to learn from, one block of frames that choose the best weights, maybe empty).
+
+    Args:
+        train: [T'] training frames.
+        share: Of them in the block.
+    """
+    count = int(len(train) * share)
+    if count < LEAST_JUDGED:
+        return train, train[:0]
+    start = int(len(train) * BLOCK_AT)
+    block = torch.arange(start, start + count)
+    learnt = torch.ones(len(train), dtype=torch.bool)
+    learnt[block] = False
+    return train[learnt], train[block]
+
+
+def _write(log: IO[str], entry: dict[str, float | None]) -> None:
+    log.write(json.dumps(entry) + "\n")
+    log.flush()
 
 
 def _resume(trainer: GaussianTrainer, folder: Path, progress: Progress) -> bool:
     found = sorted(folder.glob("[0-9]*[0-9]"))
     if not found:
         return False
-    trainer.load_checkpoint(found[-1])
+    load_checkpoint(trainer, found[-1])
     progress.note(f"Continuing the fit at step {trainer.step}.")
     return True
 
@@ -78,6 +116,6 @@ def _resume(trainer: GaussianTrainer, folder: Path, progress: Progress) -> bool:
 def _checkpoint(trainer: GaussianTrainer, folder: Path) -> None:
     with disk_errors(folder):
         older = list(folder.parent.glob("*")) if folder.parent.is_dir() else []
-        trainer.save_checkpoint(folder)
+        save_checkpoint(trainer, folder)
         for old in older:
             shutil.rmtree(old)

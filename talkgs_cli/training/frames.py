@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -22,6 +22,9 @@ from talkgs_cli.types import LABELS, Tracking
 WINDOW_STEP = 16  # the rasteriser works in tiles of 16 pixels
 MARGIN_PX = 8
 AHEAD = 6  # frames decoded before they are needed
+COARSE_ABOVE_PX = 192  # windows whose shorter side is less are never halved
+
+Box = tuple[slice, slice]  # rows, columns
 
 
 @dataclass
@@ -33,6 +36,7 @@ class TrainingFrame:
         image: [3, h, w] RGB.
         mask: [h, w] 1 where the renderer is responsible.
         weight: [h, w] weight of each pixel in the L1 loss.
+        mouth: Where the mouth is.
         intrinsics: [3, 3] of the window.
     """
 
@@ -40,6 +44,7 @@ class TrainingFrame:
     image: Tensor
     mask: Tensor
     weight: Tensor
+    mouth: Box
     intrinsics: Tensor
 
     def to(self, device: torch.device) -> TrainingFrame:
@@ -49,8 +54,17 @@ class TrainingFrame:
             self.image.to(device),
             self.mask.to(device),
             self.weight.to(device),
+            self.mouth,
             self.intrinsics.to(device),
         )
+
+
+@dataclass(frozen=True)
+class WantedFrame:
+    """A frame to load, and how often it is halved."""
+
+    index: int
+    halvings: int = 0
 
 
 class FrameWindows:
@@ -109,8 +123,13 @@ class FrameWindows:
         )
         return np.array([(low[0] + high[1]) / 2, (low[2] + high[3]) / 2]), (height, width)
 
-    def load(self, index: int) -> TrainingFrame:
-        """Read, cut and mask one frame."""
+    def load(self, index: int, halvings: int = 0) -> TrainingFrame:
+        """Read, cut and mask one frame.
+
+        Args:
+            index: Its number.
+            halvings: How often it is halved, for the coarse part of a fit.
+        """
         height, width = self.size
         limit = self.speaker.crop.size
         centre = self.face_centre[index] + self.below
@@ -120,29 +139,49 @@ class FrameWindows:
         label = self.speaker.label(index)[top : top + height, left : left + width]
         face = (label >= LABELS["neck"]).astype(np.uint8)
         mask = cv2.dilate(face, np.ones((5, 5), np.uint8))
-        weight = np.ones((height, width), np.float32)
         corner = self.mouth_centre[index] - self.mouth_half - [left, top]
-        x0, y0 = np.maximum(corner, 0).astype(int)
-        x1, y1 = np.maximum(corner + 2 * self.mouth_half, 0).astype(int)
-        weight[y0:y1, x0:x1] = self.mouth_weight
+        shrink = 2**halvings
+        if shrink > 1:
+            small = (width // shrink, height // shrink)
+            image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
+            mask = np.asarray(cv2.resize(mask, small, interpolation=cv2.INTER_NEAREST), np.uint8)
+        x0, y0 = np.maximum(corner / shrink, 0).astype(int).tolist()
+        x1, y1 = np.maximum((corner + 2 * self.mouth_half) / shrink, 0).astype(int).tolist()
+        mouth = (slice(y0, y1), slice(x0, x1))
+        weight = np.ones(mask.shape, np.float32)
+        weight[mouth] = self.mouth_weight
         intrinsics = self.intrinsics.clone()
         intrinsics[0, 2] -= left
         intrinsics[1, 2] -= top
+        intrinsics[:2] /= shrink
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         return TrainingFrame(
             index,
             pixels.contiguous().float().div_(255),
             torch.from_numpy(mask).float(),
             torch.from_numpy(weight),
+            mouth,
             intrinsics,
         )
 
-    def stream(self, indices: Iterable[int]) -> Iterator[TrainingFrame]:
+    @property
+    def halvings(self) -> int:
+        """How often a coarse fit halves the window."""
+        return int(min(self.size) >= COARSE_ABOVE_PX)
+
+    def stream(self, wanted: Iterable[WantedFrame]) -> Iterator[TrainingFrame]:
         """Yield the frames in the given order, decoded a few steps ahead in a thread."""
         with ThreadPoolExecutor(1, thread_name_prefix="frames") as pool:
-            queue = iter(indices)
-            pending = deque(pool.submit(self.load, index) for index in islice(queue, AHEAD))
+            queue = iter(wanted)
+
+            def submit() -> Iterator[Future[TrainingFrame]]:
+                for want in islice(queue, 1):
+                    yield pool.submit(self.load, want.index, want.halvings)
+
+            pending: deque[Future[TrainingFrame]] = deque()
+            for _ in range(AHEAD):
+                pending.extend(submit())
             while pending:
                 frame = pending.popleft().result()
-                pending.extend(pool.submit(self.load, index) for index in islice(queue, 1))
+                pending.extend(submit())
                 yield frame

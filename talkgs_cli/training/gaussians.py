@@ -6,31 +6,24 @@ checkpoint takes exactly the steps an uninterrupted one would have taken.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from talkgs_cli.avatar import Avatar, DrivingCode
+from talkgs_cli.avatar import Avatar
 from talkgs_cli.config import FitConfig
-from talkgs_cli.metrics.lpips import LPIPS
-from talkgs_cli.rendering import rasterize
+from talkgs_cli.errors import BadInput
 from talkgs_cli.rendering.gaussian_head import GaussianHead
-from talkgs_cli.rendering.ssim import ssim
 from talkgs_cli.tracking.landmark_points import EYES, LIPS_INNER, LIPS_OUTER
-from talkgs_cli.training.frames import FrameWindows, TrainingFrame
-from talkgs_cli.types import HeadMotion
+from talkgs_cli.training.checkpoint import restore_tensors, tensors_of
+from talkgs_cli.training.density import DensityControl, carried, grown
+from talkgs_cli.training.frames import FrameWindows, TrainingFrame, WantedFrame
+from talkgs_cli.training.head_embedding import Exposure, PerFrame, make_embedding
+from talkgs_cli.training.objective import Objective
 
-LPIPS_PATCH = 192  # pixels; see `GaussianTrainer._patch`
-VERTEX_MODES = 20  # learnable per-frame deformation, besides the six numbers of the pose
-# One unit of the learnable embedding: radians, pixels, standard deviations of a vertex mode.
-MOTION_UNITS = (0.01,) * 3 + (0.5,) * 3 + (0.3,) * VERTEX_MODES
 RATES = {
     "barycentric": "lr_barycentric",
     "offset": "lr_offset",
@@ -43,50 +36,16 @@ RATES = {
     "rotation_basis": "lr_rotation_basis",
     "color_basis": "lr_color_basis",
 }
+NETWORKS = ("w_gamma", "w_pos", "w_rot", "w_color")
+BLENDSHAPES = ("position_basis", "rotation_basis", "color_basis", *NETWORKS)
+MEAN_EVERY = 4  # steps between two updates of the running mean of weights
+JUDGED = 12  # frames of the validation block that are looked at
+LOG_EVERY = 100
+MOST_BAD_STEPS = 20  # without a finite gradient, before the fit goes back
+DIVERGED = 6.0  # times the lowest smoothed loss; LPIPS joining may double it
+MOST_ROLLBACKS = 4
 
-
-@dataclass
-class Embedding:
-    """The learnable head embedding: a small correction of the track, frame by frame.
-
-    Attributes:
-        rows: [T', 6 + 20] in MOTION_UNITS, one row a training frame.
-        modes: [20, V, 3] metres, one standard deviation of the clip's vertex motion each.
-        centre: [3] pivot of the rotation, metres.
-        metres_per_pixel: Size of a pixel at the head.
-    """
-
-    rows: nn.Parameter
-    modes: Tensor
-    centre: Tensor
-    metres_per_pixel: float
-
-    @classmethod
-    def start(cls, avatar: Avatar, train: Tensor) -> Embedding:
-        """All zero, with modes from up to 300 of the training frames."""
-        some = avatar.tracking.motion.at(train[:: max(1, len(train) // 300)])
-        vertices = avatar.head.vertices(some.expression, some.jaw, some.corrective)  # [B, V, 3]
-        mean = vertices.mean(0)
-        flat = (vertices - mean).flatten(1)
-        _, values, right = torch.linalg.svd(flat, full_matrices=False)
-        found = min(VERTEX_MODES, len(values))
-        modes = torch.zeros(VERTEX_MODES, flat.shape[1])
-        modes[:found] = right[:found] * (values[:found, None] / math.sqrt(len(flat)))
-        return cls(
-            nn.Parameter(torch.zeros(len(train), len(MOTION_UNITS))),
-            modes.view(VERTEX_MODES, -1, 3),
-            mean.mean(0),
-            float(avatar.gaussians.metres_per_pixel),
-        )
-
-    def apply(self, vertices: Tensor, row: int) -> Tensor:
-        """[V, 3] vertices moved by row `row`."""
-        delta = self.rows[row] * torch.tensor(MOTION_UNITS)
-        rotation = delta[:3].expand_as(vertices)
-        turned = torch.linalg.cross(rotation, vertices - self.centre)  # small angles
-        shift = delta[3:6] * self.metres_per_pixel
-        bent = (delta[6:] @ self.modes.flatten(1)).view_as(vertices)
-        return vertices + turned + shift + bent
+Log = Callable[[dict[str, float | None]], None]
 
 
 class GaussianTrainer:
@@ -97,207 +56,240 @@ class GaussianTrainer:
         windows: Where the frames come from.
         train: [T'] frame numbers to learn from.
         config: Weights and rates.
+        judged: Frame numbers that choose the best weights; none: the last weights are kept.
+        device: Where the Gaussians live.
     """
 
     def __init__(
-        self, avatar: Avatar, windows: FrameWindows, train: Tensor, config: FitConfig
+        self,
+        avatar: Avatar,
+        windows: FrameWindows,
+        train: Tensor,
+        config: FitConfig,
+        judged: list[int] | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.avatar, self.windows, self.train, self.config = avatar, windows, train, config
-        self.gaussians: GaussianHead = avatar.gaussians
-        self.codes = avatar.codes(avatar.tracking.motion)  # [T, 16]
-        self.embedding = Embedding.start(avatar, train)
-        self.row_of = {int(frame): row for row, frame in enumerate(train)}
-        self.lpips = LPIPS("alex") if config.lpips_weight else None
-        self.largest_log_scale = float(self.gaussians.log_scales.detach().max() + math.log(1.5))
-        self.step = 0
-        self.spent_s = 0.0
-        networks = [
-            p
-            for name in ("w_gamma", "w_pos", "w_rot", "w_color")
-            for p in getattr(self.gaussians, name).parameters()
-        ]
+        self.device = device or torch.device("cpu")
+        row_of = {int(frame): row for row, frame in enumerate(train)}
+        embedding = make_embedding(avatar, train, config)
+        exposure = Exposure(len(train)) if config.exposure else None
+        found: dict[str, PerFrame | None] = {"embedding": embedding, "exposure": exposure}
+        self.per_frame: dict[str, PerFrame] = {k: v for k, v in found.items() if v is not None}
+        self.objective = Objective(avatar, embedding, exposure, row_of, config, self.device)
+        judged = judged or []
+        self.judged = judged[:: max(1, -(-len(judged) // JUDGED))]
+        self.density = DensityControl(len(avatar.gaussians), config)
+        self.step, self.spent_s = 0, 0.0
+        self.smooth, self.lowest = math.nan, math.inf  # running mean of the loss
+        self.bad_steps, self.rollbacks = 0, 0
+        self.mean_weights: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+        self.best_value = math.inf
+        self.use(avatar.gaussians.to(self.device))
+        self.safe = self.copy_state()
+
+    @property
+    def gaussians(self) -> GaussianHead:
+        """The Gaussians as they are now."""
+        return self.avatar.gaussians
+
+    def use(self, gaussians: GaussianHead) -> None:
+        """Train these Gaussians from now on, with an optimiser that remembers nothing."""
+        config = self.config
+        self.avatar.gaussians = gaussians
+        if not config.blendshapes:
+            for name in BLENDSHAPES:
+                for parameter in _tensors(getattr(gaussians, name)):
+                    parameter.requires_grad_(False)
         groups = [
-            {"params": [getattr(self.gaussians, name)], "lr": getattr(config, rate), "name": name}
-            for name, rate in RATES.items()
+            {"params": _tensors(getattr(gaussians, name)), "name": name, "rate": rate}
+            for name, rate in {**RATES, **{n: f"lr_{n}" for n in NETWORKS}}.items()
+            if config.blendshapes or name not in BLENDSHAPES
         ]
-        groups.append({"params": networks, "lr": config.lr_networks, "name": "networks"})
-        groups.append({"params": [self.embedding.rows], "lr": config.lr_motion, "name": "motion"})
-        self.optimizer = torch.optim.Adam(groups, eps=1e-15, betas=(0.9, 0.99), fused=True)
-        self.full_rates = [group["lr"] for group in self.optimizer.param_groups]
+        groups += [
+            {"params": [getattr(module, tensor)], "name": tensor, "rate": rate}
+            for module in self.per_frame.values()
+            for tensor, rate in module.rates().items()
+        ]
+        self.full_rates = [float(getattr(config, str(group.pop("rate")))) for group in groups]
+        self.optimizer = torch.optim.Adam(groups, lr=0.0, eps=1e-15, betas=(0.9, 0.99), fused=True)
 
     # -- one step --------------------------------------------------------------------------------
 
-    def order(self) -> Iterator[int]:
+    def order(self) -> Iterator[WantedFrame]:
         """Frames of the steps still to come, without end: shuffled epochs from (seed, epoch)."""
         per_epoch = len(self.train)
-        epoch, skip = divmod(self.step, per_epoch)
+        step = self.step
         while True:
-            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)
-            shuffled = self.train[torch.randperm(per_epoch, generator=generator)].tolist()
-            yield from shuffled[skip:]
-            epoch, skip = epoch + 1, 0
+            epoch, at = divmod(step, per_epoch)
+            if at == 0 or step == self.step:
+                generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)
+                shuffled = self.train[torch.randperm(per_epoch, generator=generator)].tolist()
+            coarse = self._done_at(step) < self.config.coarse_until
+            yield WantedFrame(shuffled[at], self.windows.halvings if coarse else 0)
+            step += 1
 
     @property
     def done(self) -> float:
         """Share of the fit behind us: of the minutes if they are given, else of the steps."""
+        return self._done_at(self.step)
+
+    def _done_at(self, step: int) -> float:
         if self.config.minutes is not None:
             return self.spent_s / (60 * self.config.minutes)
-        return self.step / self.config.iterations
-
-    def vertices(self, frame: int, *, embedded: bool) -> Tensor:
-        """[V, 3] head of a frame, with the learnable embedding once it has joined."""
-        at = slice(frame, frame + 1)
-        motion: HeadMotion = self.avatar.tracking.motion
-        posed = self.avatar.head.vertices(
-            motion.expression[at], motion.jaw[at], motion.corrective[at]
-        )[0]
-        return self.embedding.apply(posed, self.row_of[frame]) if embedded else posed
-
-    def loss(self, frame: TrainingFrame) -> Tensor:
-        """The objective of one frame: image terms inside the mask, alpha, regularisers."""
-        config = self.config
-        done = self.done
-        embedded = done >= config.motion_from
-        posed = self.gaussians(
-            self.vertices(frame.index, embedded=embedded), self.codes[frame.index]
-        )
-        generator = torch.Generator().manual_seed(config.seed * 7_919 + self.step)
-        background = torch.rand(1, 3, generator=generator)
-        height, width = frame.mask.shape
-        colors, alphas, _ = rasterize(
-            posed.means,
-            posed.quats,
-            posed.scales,
-            posed.opacities,
-            posed.colors,
-            self.avatar.tracking.motion.world_to_camera[frame.index][None],
-            frame.intrinsics[None],
-            width,
-            height,
-            sh_degree=self.gaussians.sh_degree,
-            backgrounds=background,
-        )
-        image, alpha = colors[0].permute(2, 0, 1), alphas[0, ..., 0]
-        mask = frame.mask
-        # Outside the mask the real pixels stand in, so that nothing there pulls at the Gaussians.
-        seen = (image * mask + frame.image * (1 - mask)).contiguous()
-        per_mask = mask.numel() / mask.sum().clamp_min(1)
-        loss = config.l1_weight * ((seen - frame.image).abs() * frame.weight).mean() * per_mask
-        loss = loss + config.ssim_weight * (1 - ssim(seen, frame.image)) * per_mask
-        loss = loss + config.alpha_weight * (alpha - mask).abs().mean()
-        late = done >= config.lpips_from and self.step % config.lpips_every == 0
-        if self.lpips is not None and late:
-            patch = self._patch(frame, generator)
-            perceptual = self.lpips(seen[None, :, *patch], frame.image[None, :, *patch])[0]
-            loss = loss + config.lpips_weight * perceptual
-        if embedded:
-            row = self.embedding.rows[self.row_of[frame.index]]
-            loss = loss + 1e-3 * row.square().mean()
-        return loss + self.regularisers()
-
-    def _patch(self, frame: TrainingFrame, generator: torch.Generator) -> tuple[slice, slice]:
-        """Rows and columns that LPIPS looks at: half the time round the mouth, else anywhere.
-
-        A patch costs the same at every crop size; the whole window would cost more than all else.
-        """
-        rows, columns = (frame.weight > 1).nonzero(as_tuple=True)
-        at_mouth = bool(torch.rand((), generator=generator) < 0.5) and len(rows) > 0
-        places = []
-        for size, marked in zip(frame.mask.shape, (rows, columns), strict=True):
-            side = min(size, LPIPS_PATCH)
-            start = int(torch.rand((), generator=generator) * (size - side + 1))
-            if at_mouth:
-                start = min(max(int(marked.float().mean()) - side // 2, 0), size - side)
-            places.append(slice(start, start + side))
-        return places[0], places[1]
-
-    def regularisers(self) -> Tensor:
-        """Keep Gaussians small, on their triangles, and the blendshapes modest."""
-        g = self.gaussians
-        too_large = F.relu(g.log_scales - self.largest_log_scale).square().mean()
-        # Inwards two pixels are free for all; outwards each Gaussian has its own limit.
-        off = F.relu(g.offset - g.offset_limit_px) + F.relu(-g.offset - 2.0)
-        outside = F.relu(-g.barycentric) + F.relu(g.barycentric - 1)
-        return (
-            0.1 * too_large
-            + 0.01 * off.square().mean()
-            + 0.1 * outside.square().mean()
-            + 1e-3 * g.position_basis.square().mean()
-            + 1e-4 * g.color_basis.square().mean()
-        )
+        return step / self.config.iterations
 
     def take_step(self, frame: TrainingFrame) -> float:
-        """One optimiser step; returns the loss."""
+        """One optimiser step; returns the loss. A step without finite gradients changes nothing."""
         done = min(self.done, 1.0)
-        decay = 0.1 ** max(0.0, (done - 0.3) / 0.7)
-        for group, full in zip(self.optimizer.param_groups, self.full_rates, strict=True):
-            group["lr"] = full * (0.2**done if group["name"] == "sh0" else decay)
+        self._set_rates(done)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(frame)
+        loss = self.objective.loss(frame, self.step, done)
         value = float(loss.detach())
-        if math.isfinite(value):  # one broken frame must not spoil the speaker
+        if math.isfinite(value):
             loss.backward()
-            self.optimizer.step()
         self.step += 1
+        if math.isfinite(value) and self._gradients_are_finite():
+            self.optimizer.step()
+            self.bad_steps = 0
+            self.smooth = value if math.isnan(self.smooth) else 0.98 * self.smooth + 0.02 * value
+        else:  # one broken frame must not spoil the speaker
+            self.bad_steps += 1
         return value
 
-    def run(self, log: Callable[[dict[str, float]], None]) -> Iterator[int]:
-        """Take all remaining steps; yields the step count after each one."""
-        smooth = math.nan
+    def _set_rates(self, done: float) -> None:
+        config = self.config
+        over = max(0.0, (done - config.decay_from) / (1 - config.decay_from))
+        decay = config.decay_to**over
+        careful = 0.5**self.rollbacks
+        for group, full in zip(self.optimizer.param_groups, self.full_rates, strict=True):
+            share = (2 * config.decay_to) ** done if group["name"] == "sh0" else decay
+            group["lr"] = full * share * careful
+
+    def _gradients_are_finite(self) -> bool:
+        total = sum(
+            float(p.grad.sum())
+            for group in self.optimizer.param_groups
+            for p in group["params"]
+            if p.grad is not None
+        )
+        return math.isfinite(total)
+
+    # -- between steps ---------------------------------------------------------------------------
+
+    def run(self, log: Log) -> Iterator[int]:
+        """Take all remaining steps; yields the step count after each one.
+
+        Raises:
+            BadInput: the loss keeps growing, whatever the rates.
+        """
         if self.done >= 1:
             return
         for frame in self.windows.stream(self.order()):
             started = time.monotonic()
-            value = self.take_step(frame)
+            self.take_step(frame.to(self.device))
+            self._after_step(frame, log)
             self.spent_s += time.monotonic() - started
-            if math.isfinite(value):
-                smooth = value if math.isnan(smooth) else 0.98 * smooth + 0.02 * value
-            if self.step % 100 == 0 or self.done >= 1:
+            if self.step % LOG_EVERY == 0 or self.done >= 1:
                 per_step = round(self.spent_s / self.step, 4)
-                log({"step": self.step, "loss": round(smooth, 5), "s_per_step": per_step})
+                loss = None if math.isnan(self.smooth) else round(self.smooth, 5)
+                log({"step": self.step, "loss": loss, "s_per_step": per_step})
             yield self.step
             if self.done >= 1:
                 return
 
-    # -- checkpoints -----------------------------------------------------------------------------
+    def _after_step(self, frame: TrainingFrame, log: Log) -> None:
+        means2d = self.objective.means2d
+        if means2d is not None and hasattr(means2d, "absgrad"):
+            height, width = frame.mask.shape
+            self.density.collect(means2d, (height, width))
+        if self.density.due(self.step, self.done):
+            self._grow()
+        if self.config.mean_of_steps and self.step % MEAN_EVERY == 0:
+            self._update_mean()
+        if self.bad_steps >= MOST_BAD_STEPS or self.smooth > DIVERGED * self.lowest:
+            self._go_back(log)
+        if self.step % self.config.validate_every == 0 or self.done >= 1:
+            self._judge(log)
+            self.lowest = min(self.lowest, self.smooth)
+            self.safe = self.copy_state()
 
-    def save_checkpoint(self, folder: Path) -> None:
-        """Write everything a continued fit needs (atomically, by renaming the folder)."""
-        from safetensors.torch import save_file
+    def _grow(self) -> None:
+        stay, parents = self.density.rows(self.gaussians)
+        remembered = {
+            str(group["name"]): [self.optimizer.state.get(p, {}) for p in group["params"]]
+            for group in self.optimizer.param_groups
+        }
+        self.use(grown(self.gaussians, stay, parents, self.config.seed * 104_729 + self.step))
+        for group in self.optimizer.param_groups:
+            old = remembered[str(group["name"])]
+            for parameter, state in zip(group["params"], old, strict=True):
+                if state and group["name"] in RATES:
+                    state = carried(state, str(group["name"]), stay, len(parents))
+                if state:
+                    self.optimizer.state[parameter] = state
+        self.mean_weights, self.best, self.best_value = {}, {}, math.inf
+        self.density.reset(len(self.gaussians))
 
-        partial = folder.with_name(folder.name + ".partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        state = {f"model.{k}": v for k, v in self.gaussians.state_dict().items()}
-        state["rows"] = self.embedding.rows.data
-        for index, entry in self.optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{index}.{name}": value for name, value in entry.items()}
-        state |= {f"code.{k}": v for k, v in vars(self.avatar.code).items()}
-        save_file({k: v.contiguous() for k, v in state.items()}, partial / "state.safetensors")
-        progress = {"step": self.step, "spent_s": self.spent_s}
-        (partial / "step.json").write_text(json.dumps(progress), encoding="utf-8")
-        partial.replace(folder)
+    def _update_mean(self) -> None:
+        weights = {name: p.detach() for name, p in self.gaussians.named_parameters()}
+        if not self.mean_weights:
+            self.mean_weights = {name: value.clone() for name, value in weights.items()}
+            return
+        share = min(1.0, MEAN_EVERY / self.config.mean_of_steps)
+        torch._foreach_lerp_(list(self.mean_weights.values()), list(weights.values()), share)
 
-    def load_checkpoint(self, folder: Path) -> None:
-        """Continue where `save_checkpoint` stopped."""
-        from safetensors.torch import load_file
+    def _judge(self, log: Log) -> None:
+        """Look at the validation block, and keep these weights if they are the best so far."""
+        if not self.judged:
+            return
+        training = {n: p.detach().clone() for n, p in self.gaussians.named_parameters()}
+        self._put(self.mean_weights)
+        verdicts = [
+            self.objective.judge(self.windows.load(index).to(self.device)) for index in self.judged
+        ]
+        value = sum(loss for loss, _ in verdicts) / len(verdicts)
+        psnr = sum(decibels for _, decibels in verdicts) / len(verdicts)
+        log({"step": self.step, "validation": round(value, 5), "validation_psnr": round(psnr, 3)})
+        if value <= self.best_value:
+            self.best_value = value
+            self.best = {n: v.detach().clone() for n, v in self.gaussians.state_dict().items()}
+        self._put(training)
 
-        state = load_file(folder / "state.safetensors")
-        self.gaussians.load_state_dict(_part(state, "model."))
-        self.embedding.rows.data.copy_(state["rows"])
-        self.avatar.code = DrivingCode(**_part(state, "code."))
-        self.codes = self.avatar.codes(self.avatar.tracking.motion)
-        entries: dict[int, dict[str, Tensor]] = {}
-        for name, value in _part(state, "optimizer.").items():
-            index, field = name.split(".")
-            entries.setdefault(int(index), {})[field] = value
-        whole = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({**whole, "state": entries})
-        progress = json.loads((folder / "step.json").read_text(encoding="utf-8"))
-        self.step, self.spent_s = int(progress["step"]), float(progress["spent_s"])
+    def _put(self, weights: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.gaussians.named_parameters():
+                if name in weights:
+                    parameter.copy_(weights[name])
+
+    def copy_state(self) -> dict[str, Tensor]:
+        """Everything that changes from step to step."""
+        return {name: value.detach().clone() for name, value in tensors_of(self).items()}
+
+    def _go_back(self, log: Log) -> None:
+        """Back to the last weights that were good, at half the rates."""
+        self.rollbacks += 1
+        if self.rollbacks > MOST_ROLLBACKS:
+            raise BadInput(
+                f"The fit diverged {self.rollbacks} times, the last time at step {self.step}.",
+                hint="Look at report.html: is the face tracked well? Try another --seed.",
+            )
+        log({"step": self.step, "rollback": self.rollbacks})
+        restore_tensors(self, {name: value.clone() for name, value in self.safe.items()})
+        self.bad_steps, self.smooth, self.lowest = 0, math.nan, math.inf
+
+    def finish(self) -> None:
+        """Leave the weights that are deployed in the avatar, on the CPU."""
+        if self.best:
+            self.avatar.gaussians = GaussianHead.from_state(self.best)
+        else:
+            self._put(self.mean_weights)
+        self.avatar.gaussians.to("cpu")
 
 
-def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+def _tensors(value: nn.Parameter | nn.Module) -> list[nn.Parameter]:
+    return [value] if isinstance(value, nn.Parameter) else list(value.parameters())
 
 
 def landmark_weights(landmark_index: Tensor) -> Tensor:

@@ -1,0 +1,155 @@
+"""The settings of `fit`'s renderer and its presets: a frozen dataclass, presets as named instances.
+
+`talkgs_cli.config` holds the other stages' settings and reads them all from JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from talkgs_cli.errors import UsageError
+
+EMBEDDINGS = ("modes", "head", "off")
+LIMIT_UNITS = ("pixels", "triangles")
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a speaker's Gaussians are optimised. Lengths and learning rates are per crop pixel."""
+
+    preset: str = "standard"
+    device: str = "auto"
+    seed: int = 0
+    # Optimiser steps, one frame each.
+    iterations: int = 3000
+    # Stop optimising after this many minutes, whatever `iterations` says; None: no limit.
+    minutes: float | None = None
+
+    # -- frames --------------------------------------------------------------------------------
+    # Until this share of the fit frames are halved, where the face's window is wide enough.
+    coarse_until: float = 0.0
+    # This share of the training frames, one block, is not learnt from: it chooses the best weights.
+    validation_share: float = 0.04
+    # Steps between two looks at the validation block.
+    validate_every: int = 500
+
+    # -- model ---------------------------------------------------------------------------------
+    # Number of Gaussians at the start; the paper's Q_init.
+    gaussians: int = 10522
+    # Order of the spherical harmonics; the paper's k is 3 (see docs/deviations.md).
+    sh_degree: int = 1
+    # Speaker-specific BlendShapes: off leaves Gaussians that only follow their triangles.
+    blendshapes: bool = True
+    # Learnable head embedding: "modes" (pose and the clip's own vertex modes), "head" (the head
+    # model's expression, jaw, orientation and translation, as the paper has it) or "off".
+    embedding: str = "modes"
+    # With "head": a small shape residual per frame as well.
+    shape_residual: bool = False
+    # Gain and offset of every colour channel per training frame.
+    exposure: bool = False
+    # Gaussians are this much denser on lips and eyes, and on teeth and tongue.
+    density_lips_eyes: float = 2.5
+    density_mouth_interior: float = 2.0
+
+    # -- losses --------------------------------------------------------------------------------
+    l1_weight: float = 0.8
+    ssim_weight: float = 0.2
+    lpips_weight: float = 0.2
+    # LPIPS joins after this share of the fit, every `lpips_every` steps, on a patch of this side.
+    lpips_from: float = 0.5
+    lpips_every: int = 2
+    lpips_patch: int = 192
+    # Share of these patches that lie round the mouth.
+    lpips_mouth_share: float = 0.5
+    # Rendered alpha against the facial-region mask (the paper's L_seg).
+    alpha_weight: float = 0.1
+    # Weight of pixels in the mouth box; 1 turns the mouth's own loss off.
+    mouth_weight: float = 2.0
+    # Unit of the two limits below: pixels, or the size of the Gaussian's triangle (the paper's).
+    limits_in: str = "pixels"
+    # Distance from the triangle beyond this is pulled back (the paper's lambda_p, epsilon_p).
+    position_weight: float = 0.01
+    position_limit: float = 2.0
+    # Scales beyond this are pulled back (lambda_s, epsilon_s); in pixels: times the largest start.
+    scale_weight: float = 0.1
+    scale_limit: float = 1.5
+    # Standard deviation of noise on the driving code, in the code's own standard deviations.
+    code_noise: float = 0.0
+
+    # -- learning rates ------------------------------------------------------------------------
+    lr_barycentric: float = 3e-3
+    lr_offset: float = 1.5e-2
+    lr_quats: float = 2e-3
+    lr_scales: float = 5e-3
+    lr_opacities: float = 2e-2
+    lr_sh0: float = 8e-3
+    lr_sh_rest: float = 8e-4
+    lr_position_basis: float = 4e-3
+    lr_rotation_basis: float = 5e-4
+    lr_color_basis: float = 2e-3
+    lr_w_gamma: float = 1e-3
+    lr_w_pos: float = 1e-3
+    lr_w_rot: float = 1e-3
+    lr_w_color: float = 1e-3
+    lr_motion: float = 5e-2
+    lr_exposure: float = 5e-2
+    # The paper's rates of the head embedding, used by embedding "head".
+    lr_shape: float = 1e-4
+    lr_expression: float = 1e-3
+    lr_jaw: float = 1e-4
+    lr_orient: float = 1e-5
+    lr_translation: float = 1e-5
+    # The learnable head embedding joins after this share of the fit.
+    motion_from: float = 0.12
+    # Rates fall to this share, from `decay_from` of the fit on.
+    decay_to: float = 0.1
+    decay_from: float = 0.3
+    # The deployed weights are a running mean over about this many steps; 0: the last ones.
+    mean_of_steps: int = 0
+
+    # -- density control -----------------------------------------------------------------------
+    # Steps between two rounds of splitting and pruning; 0: the number of Gaussians stays.
+    densify_every: int = 0
+    densify_from: float = 0.1
+    densify_until: float = 0.5
+    # Split or copy where the mean screen gradient per visit exceeds this.
+    densify_gradient: float = 2e-4
+    # Never more Gaussians than this, whatever the gradients say: it bounds memory and time.
+    max_gaussians: int = 60000
+    # Gaussians more transparent than this are dropped.
+    prune_opacity: float = 0.005
+
+    # -- safety --------------------------------------------------------------------------------
+    # A checkpoint is written this often.
+    checkpoint_every_s: float = 30.0
+    # fit/preview.png is made once this much time is spent.
+    preview_after_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"device is {self.device!r}: 'auto', 'cpu' or 'cuda'.")
+        if self.iterations < 1 or self.gaussians < 100:
+            raise UsageError("fit needs at least 1 iteration and 100 Gaussians.")
+        if self.minutes is not None and self.minutes <= 0:
+            raise UsageError(f"minutes is {self.minutes}: it must be above 0.")
+        if not 0 <= self.sh_degree <= 3:
+            raise UsageError(f"sh_degree is {self.sh_degree}: 0 to 3.")
+        if self.embedding not in EMBEDDINGS:
+            raise UsageError(f"embedding is {self.embedding!r}: {', '.join(EMBEDDINGS)}.")
+        if self.limits_in not in LIMIT_UNITS:
+            raise UsageError(f"limits_in is {self.limits_in!r}: {', '.join(LIMIT_UNITS)}.")
+        if not 0 <= self.validation_share <= 0.5 or self.validate_every < 1:
+            raise UsageError("validation_share is 0 to 0.5, validate_every at least 1.")
+        if self.max_gaussians < self.gaussians:
+            raise UsageError(
+                f"max_gaussians is {self.max_gaussians}, fewer than the start's {self.gaussians}."
+            )
+
+
+STANDARD = FitConfig(preset="standard", iterations=4000)
+
+FIT_PRESETS = {
+    "draft": FitConfig(preset="draft", iterations=1200),
+    "standard": STANDARD,
+    "fine": replace(STANDARD, preset="fine", iterations=16000),
+}
