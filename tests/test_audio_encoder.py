@@ -222,3 +222,16 @@ def test_sampling_is_linear_between_and_held_outside() -> None:
     ramp = np.arange(10, dtype=np.float32)[:, None]
     times = np.array([-1.0, 0.0, 0.03, 0.18, 5.0])
     np.testing.assert_allclose(sample_at(ramp, times)[:, 0], [0, 0, 1.5, 9, 9], atol=1e-6)
+
+
+def test_listening_leaves_the_number_of_torch_threads_alone(whisper: WhisperEncoder) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        encoder = WhisperEncoder(assets.fetch("whisper_tiny_en"), threads=2)
+        encoder.encode(speechlike(1.0))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

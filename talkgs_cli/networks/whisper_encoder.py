@@ -42,9 +42,16 @@ class WhisperEncoder(WindowedEncoder):
 
     def _states(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
         import ctranslate2
+        import torch
 
         view = ctranslate2.StorageView.from_array(np.ascontiguousarray(mel[None]))
-        return np.array(self._model.encode(view, to_cpu=True), np.float32)[0]
+        threads = torch.get_num_threads()
+        try:
+            return np.array(self._model.encode(view, to_cpu=True), np.float32)[0]
+        finally:
+            # Both use OpenMP: CTranslate2 sets the thread count of the whole process, and a fit
+            # that goes on with more torch threads than it asked for is several times slower.
+            torch.set_num_threads(threads)
 
 
 def load(name: str, threads: int) -> WhisperEncoder:
