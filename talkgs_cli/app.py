@@ -10,7 +10,18 @@ from typing import Annotated
 from typer import Exit, Option, Typer
 
 from talkgs_cli import __version__, console
-from talkgs_cli.commands import assets, bench, demo, doctor, fit, prepare, score, speak, translator
+from talkgs_cli.commands import (
+    assets,
+    bench,
+    demo,
+    doctor,
+    export,
+    fit,
+    prepare,
+    score,
+    speak,
+    translator,
+)
 from talkgs_cli.console.boundary import Commands, examples
 
 app = Typer(
@@ -55,6 +66,7 @@ app.command(epilog=prepare.EXAMPLES)(prepare.prepare)
 app.command(epilog=fit.EXAMPLES)(fit.fit)
 app.command(epilog=speak.EXAMPLES)(speak.speak)
 app.command(epilog=score.EXAMPLES)(score.score)
+app.command(epilog=export.EXAMPLES)(export.export)
 app.command(epilog=demo.EXAMPLES)(demo.demo)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command(epilog=assets.EXAMPLES)(assets.assets)

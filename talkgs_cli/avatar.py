@@ -152,7 +152,8 @@ class Avatar:
     @torch.no_grad()
     def render(self, motion: HeadMotion) -> Iterator[tuple[NDArray[np.float32], ...]]:
         """Yield (rgb [S, S, 3] premultiplied by alpha, alpha [S, S]) of each frame of a motion."""
-        black = torch.zeros(1, 3)
+        device = self.gaussians.offset.device
+        black, intrinsics = torch.zeros(1, 3, device=device), self.intrinsics[None].to(device)
         for start in range(0, len(motion), 64):
             part = motion.at(slice(start, start + 64))
             codes = self.codes(part)
@@ -161,21 +162,21 @@ class Avatar:
                 vertices = self.head.vertices(
                     part.expression[at], part.jaw[at], part.corrective[at]
                 )[0]
-                posed = self.gaussians(vertices, codes[t])
+                posed = self.gaussians(vertices.to(device), codes[t].to(device))
                 colors, alphas, _ = rasterize(
                     posed.means,
                     posed.quats,
                     posed.scales,
                     posed.opacities,
                     posed.colors,
-                    part.world_to_camera[at],
-                    self.intrinsics[None],
+                    part.world_to_camera[at].to(device),
+                    intrinsics,
                     self.crop.size,
                     self.crop.size,
                     sh_degree=self.gaussians.sh_degree,
                     backgrounds=black,
                 )
-                yield colors[0].numpy(), alphas[0, ..., 0].numpy()
+                yield colors[0].cpu().numpy(), alphas[0, ..., 0].cpu().numpy()
 
     def reference_for(self, motion: HeadMotion, candidates: range) -> int:
         """The candidate frame whose head pose is nearest to the first frame of `motion`.

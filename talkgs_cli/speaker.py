@@ -11,6 +11,7 @@ speaker/
   tracking.safetensors     types.Tracking
   splits.json              held-out = the last 1/11, one block
   fit/                     config.json, log.jsonl, checkpoints/, *.safetensors
+  fit/report.html          what fit learnt, for reading in a browser; preview.png before that
   renders/NAME/            video.mp4, render.json
   scores/NAME.json
 """
@@ -69,6 +70,8 @@ class SpeakerFolder:
         self.fit = path / "fit"
         self.fit_config = self.fit / "config.json"
         self.fit_log = self.fit / "log.jsonl"
+        self.fit_preview = self.fit / "preview.png"
+        self.fit_report = self.fit / "report.html"
         self.checkpoints = self.fit / "checkpoints"
         self.gaussians = self.fit / "gaussians.safetensors"
         self.translator = self.fit / "translator.safetensors"

@@ -22,7 +22,7 @@ from talkgs_cli.config import FIT_PRESETS
 from talkgs_cli.errors import BadInput, DownloadFailed, MachineLacks, UsageError
 from talkgs_cli.speaker import SpeakerFolder
 
-COMMANDS = ("prepare", "fit", "speak", "score", "demo", "doctor", "assets", "bench")
+COMMANDS = ("prepare", "fit", "speak", "score", "export", "demo", "doctor", "assets", "bench")
 STAGES = {"prepare": "stages.prepare", "fit": "stages.fit", "speak": "stages.speak"}
 TALKGS = [sys.executable, "-m", "talkgs_cli"]
 

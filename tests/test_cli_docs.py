@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from talkgs_cli.app import app
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
-COMMANDS = ("prepare", "fit", "speak", "score", "demo", "doctor", "assets", "bench")
+COMMANDS = ("prepare", "fit", "speak", "score", "export", "demo", "doctor", "assets", "bench")
 GROUPS = {"translator": ("pull", "push")}
 
 INTRODUCTION = """\

@@ -22,6 +22,7 @@ from talkgs_cli.runtime import (
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages.fit_folder import FitJob, already_done, choose_device, training_frames
 from talkgs_cli.stages.fit_gaussians import fit_gaussians
+from talkgs_cli.stages.fit_report import write_fit_report
 from talkgs_cli.stages.fit_translator import fit_translator
 
 
@@ -65,7 +66,9 @@ def fit(
         "seconds": round(time.monotonic() - started, 1),
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "resumed": gaussians.resumed,
+        "validation_loss": gaussians.validation_loss,
         "translator": translator,
     }
+    write_fit_report(speaker, gaussians.avatar, result, progress)
     speaker.finish_stage("fit", {"config": whole, "result": result})
     return result

@@ -14,6 +14,7 @@ import torch
 from talkgs_cli.avatar import Avatar, DrivingCode, speaker_head
 from talkgs_cli.runtime import Progress, disk_errors, seed_everything
 from talkgs_cli.stages.fit_folder import FitJob
+from talkgs_cli.stages.fit_pictures import write_preview
 from talkgs_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from talkgs_cli.training.frames import FrameWindows
 from talkgs_cli.training.gaussian_start import Start
@@ -55,6 +56,9 @@ def fit_gaussians(job: FitJob) -> FittedGaussians:
         saved = time.monotonic()
         for step in trainer.run(lambda entry: _write(log, entry)):
             advance(1)
+            if trainer.spent_s > config.preview_after_s and not speaker.fit_preview.is_file():
+                write_preview(speaker.fit_preview, speaker, trainer.avatar)
+                progress.note(f"A first look: {speaker.fit_preview}")
             if time.monotonic() - saved > config.checkpoint_every_s:
                 _checkpoint(trainer, speaker.checkpoints / f"{step:06d}")
                 saved = time.monotonic()

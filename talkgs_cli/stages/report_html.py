@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 STYLE_FILE = Path(__file__).with_name("report.css")
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 JPEG_QUALITY = 82
 
 
