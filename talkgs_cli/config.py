@@ -166,16 +166,21 @@ class TranslatorConfig:
             raise UsageError(f"max_gain is {self.max_gain}: at least 1.")
 
 
+LMD_DETECTORS = ("mediapipe", "fan")
+
+
 @dataclass(frozen=True)
 class ScoreConfig:
     """How much is measured, and with what."""
 
-    # Frames measured at most. More frames cost time and narrow the intervals.
+    # Frames measured at most; more cost time and narrow the intervals. 0: every frame.
     max_frames: int = 100
     # Neighbouring frames are measured in runs of this length, so that jitter can be seen.
     run_frames: int = 25
     # LPIPS sees images whose shorter side is larger than this shrunk to it, pixels.
     lpips_short_side: int = 512
+    # What finds the lip points of the landmark distance: a name of LMD_DETECTORS.
+    lmd_detector: str = "mediapipe"
     # The second LPIPS backbone, slow on a CPU, looks at every so many-th frame.
     vgg_every: int = 4
     # It also looks at the large regions, not only at the mouth.
@@ -184,7 +189,11 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         if self.vgg_every < 1:
             raise UsageError(f"vgg_every is {self.vgg_every}: at least 1.")
-        if self.max_frames < 1 or self.run_frames < 3:
-            raise UsageError("score needs max_frames of at least 1 and run_frames of at least 3.")
+        if self.max_frames < 0 or self.run_frames < 3:
+            raise UsageError("score needs max_frames of at least 0 and run_frames of at least 3.")
+        if self.lmd_detector not in LMD_DETECTORS:
+            raise UsageError(
+                f"lmd_detector is {self.lmd_detector!r}: {' or '.join(LMD_DETECTORS)}."
+            )
         if self.lpips_short_side < 64:
             raise UsageError(f"lpips_short_side is {self.lpips_short_side}: at least 64.")

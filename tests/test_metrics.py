@@ -147,7 +147,7 @@ def test_mirrored_lip_points_undo_a_mirror():
     for point, position in zip(landmarks.LIPS_68, landmarks.LIPS_68_MIRRORED, strict=True):
         mirrored_image[:, landmarks.LIPS_68[position]] = seen[:, point]
     mirrored_image[..., 0] = width - mirrored_image[..., 0]
-    back = landmarks.mirrored_lip_points(mirrored_image, width)
+    back = landmarks.unmirrored(landmarks.lip_points(mirrored_image), width)
     assert np.allclose(back, landmarks.lip_points(seen), atol=1e-3)
 
 

@@ -71,7 +71,7 @@ def real(tmp_path_factory):
 
 
 def compare(generated, reference):
-    return stage.score_videos(generated, reference, FEW, SilentProgress())
+    return stage.score_videos(generated, reference, FEW, SilentProgress()).answer
 
 
 def test_video_against_itself_is_perfect(real):

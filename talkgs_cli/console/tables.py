@@ -40,7 +40,12 @@ def figure(value: Any) -> str:
 
 
 def print_score(answer: dict[str, Any]) -> None:
-    """The score as one table of rows and regions, then the lips' behaviour."""
+    """The score as one table of rows and regions, then the lips' behaviour; or a comparison."""
+    if comparison := answer.get("comparison"):
+        header = list(comparison[0])
+        table = [[figure(line[name]) for name in header] for line in comparison]
+        print_table(answer["protocol"], header, table, texts=2)
+        return
     rows = answer.get("rows") or {}
     metrics = list(
         dict.fromkeys(
@@ -57,6 +62,7 @@ def print_score(answer: dict[str, Any]) -> None:
         ]
         for row, regions in rows.items()
         for region, values in regions.items()
+        if any(value is not None for value in values.values())
     ]
     title = f"{answer.get('protocol', '')}, {answer.get('frames', '?')} frames"
     print_table(title, ["row", "region", "true pixels", *metrics], table, texts=2)
@@ -64,6 +70,9 @@ def print_score(answer: dict[str, Any]) -> None:
     if behaviour:
         print_result("")
         print_table("lips", ["", "value"], [[k, figure(v)] for k, v in behaviour.items()])
+    if speed := answer.get("speed"):
+        print_result("")
+        print_result(f"speak: {figure(speed['fps_end_to_end'])} frames a second, {speed['size']}")
 
 
 def _mean(value: Any) -> str:

@@ -88,6 +88,15 @@ def probe_stream(path: Path) -> VideoStream:
     return VideoStream(info, matrix, transfer, interlaced)
 
 
+def picture_duration_s(path: Path) -> float:
+    """How long there is a picture: the file's own duration is that of its longest stream.
+
+    Every packet is read, none decoded.
+    """
+    require_file(path, "video")
+    return _measured_duration_s(path)
+
+
 def _describe(path: Path) -> str:
     """What `ffmpeg -i` says; it always fails, since no output is asked for."""
     command = [ffmpeg_program(), "-hide_banner", "-protocol_whitelist", LOCAL_FILES_ONLY]

@@ -46,17 +46,17 @@ def lip_points(landmarks: Points) -> Points:
     return picked
 
 
-def mirrored_lip_points(landmarks: Points, width_px: float) -> Points:
+def unmirrored(lips: Points, width_px: float) -> Points:
     """Lip points seen in a mirrored image, put back into the image as it is.
 
     Args:
-        landmarks: [..., 478, 2 or 3] found in the mirrored image, centres at +0.5.
+        lips: [..., 20, 2] found in the mirrored image, centres at +0.5.
         width_px: Width of the image.
 
     Returns:
         [..., 20, 2].
     """
-    points = lip_points(landmarks)[..., LIPS_68_MIRRORED, :].copy()
+    points = lips[..., LIPS_68_MIRRORED, :].copy()
     points[..., 0] = width_px - points[..., 0]
     return points
 

@@ -51,6 +51,7 @@ def curves(
     flagged: Sequence[Span] = (),
     limits: Sequence[float] = (),
     least_range: tuple[float, float] | None = None,
+    start_s: float = 0.0,
 ) -> str:
     """One figure.
 
@@ -63,11 +64,12 @@ def curves(
         flagged: Stretches to look at, amber.
         limits: Values drawn as broken lines, if they lie in the range.
         least_range: Values the axis shows in any case.
+        start_s: When the first frame is shown; spans and cuts are counted from it.
     """
     frames = len(lines[0].values)
     duration_s = frames / frame_rate
     low, high = _value_range([line.values for line in lines], least_range)
-    frame = _Frame(duration_s, low, high)
+    frame = _Frame(duration_s, low, high, start_s)
     drawn = [frame.shade(span, "gap", "no face") for span in marks.gaps]
     drawn += [frame.shade(span, "flag", "look here") for span in flagged]
     drawn += [frame.level(value, "grid", label=True) for value in frame.value_ticks()]
@@ -104,6 +106,7 @@ class _Frame:
     duration_s: float
     low: float
     high: float
+    start_s: float = 0.0
 
     def x(self, time_s: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * time_s / self.duration_s
@@ -145,13 +148,12 @@ class _Frame:
     def time_ticks(self) -> list[str]:
         wanted = (step for step in TIME_STEPS_S if self.duration_s / step <= TIME_TICKS)
         step = next(wanted, self.duration_s)
+        first, last = self.start_s / step, (self.start_s + self.duration_s) / step
         drawn = []
-        for k in range(int(self.duration_s / step) + 1):
+        for k in range(int(np.ceil(first - 1e-9)), int(last + 1e-9) + 1):
+            x = self.x(k * step - self.start_s)
             label = f"{k * step:g} s" if step < 1 else time_code(k * step)
-            drawn.append(
-                f'<text x="{self.x(k * step):.1f}" y="{HEIGHT - 5}" text-anchor="middle">'
-                f"{label}</text>"
-            )
+            drawn.append(f'<text x="{x:.1f}" y="{HEIGHT - 5}" text-anchor="middle">{label}</text>')
         return drawn
 
     def path(self, values: NDArray[np.floating], frame_rate: float) -> str:

@@ -122,6 +122,40 @@ def facts(rows: Sequence[tuple[str, str]]) -> str:
     return f"<table>{cells}</table>"
 
 
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """A table of figures; the first `texts` columns are text, a leading `*` makes a cell bold."""
+    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in header)
+    body = "".join(
+        f"<tr>{''.join(_cell(cell, k < texts) for k, cell in enumerate(row))}</tr>" for row in rows
+    )
+    return (
+        f'<div class="figures"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(text: str, is_text: bool) -> str:
+    tag = "th scope=row" if is_text else "td"
+    best = text.startswith("*")
+    shown = escape(text.removeprefix("*"))
+    return f"<{tag}>{f'<b>{shown}</b>' if best else shown}</{tag.split()[0]}>"
+
+
+def strip(pictures: Sequence[tuple[str, str]], caption: str) -> str:
+    """Pictures of one moment side by side, each with its name under it.
+
+    Args:
+        pictures: (name, data URI).
+        caption: What stands above them.
+    """
+    shown = "".join(
+        f'<figure><img src="{uri}" alt="{escape(name)}"><figcaption>{escape(name)}</figcaption>'
+        "</figure>"
+        for name, uri in pictures
+    )
+    return f'<div class="strip"><p>{escape(caption)}</p><div>{shown}</div></div>'
+
+
 def bullets(sentences: Sequence[str]) -> str:
     """A list."""
     return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,22 +25,24 @@ from talkgs_cli.media.video import read_frames
 from talkgs_cli.metrics.lips import opening, silent_frames
 from talkgs_cli.runtime import Progress, peak_rss_mb, write_json
 from talkgs_cli.speaker import SpeakerFolder
-from talkgs_cli.stages.score_lips import DETECTOR, Faces, behaviour, lips_of, no_behaviour
+from talkgs_cli.stages.score_evidence import Evidence, Witness, openings_over_time
+from talkgs_cli.stages.score_lips import Faces, behaviour, no_behaviour
 from talkgs_cli.stages.score_meter import Meter, single_threaded
-from talkgs_cli.stages.score_pair import score_videos
+from talkgs_cli.stages.score_pair import PROTOCOL, score_videos, settings
 from talkgs_cli.stages.score_regions import Regions, choose_runs
+from talkgs_cli.stages.score_report import System, write_score_report
 from talkgs_cli.stages.score_rows import ROWS, SpeakerRows
 from talkgs_cli.types import Tracking
 
-__all__ = ["PROTOCOL", "score", "score_videos"]
+__all__ = ["PROTOCOL", "evidence_of", "score", "score_videos"]
 
-PROTOCOL = "talkgs-held-out-1"
 RESULT_NAME = "held-out"
+REPORT_NAME = "report.html"
 SAMPLE_RATE_HZ = 16_000
 
 
 def score(speaker: SpeakerFolder, config: ScoreConfig, progress: Progress) -> dict[str, Any]:
-    """Score a fitted speaker on its held-out frames; writes scores/held-out.json.
+    """Score a fitted speaker on its held-out frames; writes scores/held-out.json and report.html.
 
     Returns:
         The JSON contract of docs/design.md; what was not measured is None.
@@ -55,8 +58,8 @@ def score(speaker: SpeakerFolder, config: ScoreConfig, progress: Progress) -> di
         "config": to_json(config),
         "fit": (speaker.stage("fit") or {}).get("finished"),
     }
-    if (done := _already_done(result_file, request)) is not None:
-        return done
+    if (done := _already_done(speaker, result_file, request)) is not None:
+        return {**done, "speed": speed(speaker)}
     started = time.monotonic()
     avatar = Avatar.load(speaker)
     tracking = avatar.tracking
@@ -64,15 +67,19 @@ def score(speaker: SpeakerFolder, config: ScoreConfig, progress: Progress) -> di
     frames = [index for run in runs for index in run]
     regions = Regions.of(tracking.landmarks[tracking.valid].numpy(), speaker.size)
     meter = Meter(config, regions, speaker.size)
-    faces = Faces(fetch_file("face_landmarker"))
+    faces = Faces.of(config, fetch_file("face_landmarker"))
     with progress.stage("Listening", None):
         rows = SpeakerRows(speaker, avatar, regions, frames)
+    lead = "audio" if "audio" in rows.rendered else "tracked"
+    witness = Witness(lead, speaker.frame_rate, regions)
     with single_threaded(), progress.stage("Scoring", len(frames)) as advance:
         for run in runs:
             faces.start_run()
             for index, original in zip(run, _originals(speaker, run), strict=True):
-                meter.target(original, tracking.landmarks[index].numpy())
-                measure(meter, faces, rows, index, original)
+                landmarks = tracking.landmarks[index].numpy()
+                meter.target(index, original, landmarks)
+                witness.target(index, original, landmarks)
+                measure(meter, faces, witness, rows, index, original)
                 advance(1)
     result = {
         "protocol": PROTOCOL,
@@ -81,24 +88,62 @@ def score(speaker: SpeakerFolder, config: ScoreConfig, progress: Progress) -> di
         "ground_truth_share": meter.shares(ROWS),
         "rows": meter.results(ROWS),
         **_behaviours(speaker, tracking, faces, runs),
-        "settings": settings(config, regions, runs),
+        "settings": settings(config, regions, runs, faces),
+        "report": str(speaker.scores / REPORT_NAME),
         "seconds": round(time.monotonic() - started, 1),
         "peak_rss_mb": round(peak_rss_mb(), 1),
     }
+    evidence = witness.evidence()
+    evidence.series = meter.series(ROWS)
+    evidence.openings = {
+        row: openings_over_time(seen, frames)
+        for row, seen in faces.seen.items()
+        if row != "mirrored"
+    }
+    evidence.save(_evidence_file(speaker))
+    answer = {**result, "speed": speed(speaker)}
+    write_score_report(speaker.scores / REPORT_NAME, [System(speaker.path.name, answer, evidence)])
     write_json(result_file, {"request": request, "result": result})
-    return result
+    return answer
+
+
+def evidence_of(speaker: SpeakerFolder) -> Evidence:
+    """What stands behind the speaker's last score."""
+    return Evidence.load(_evidence_file(speaker))
+
+
+def _evidence_file(speaker: SpeakerFolder) -> Path:
+    return speaker.scores / f"{RESULT_NAME}-evidence.json"
+
+
+def speed(speaker: SpeakerFolder) -> dict[str, Any] | None:
+    """How fast `speak` was the last time, sound in to encoded frame out; None: it never ran."""
+    records = sorted(speaker.renders.glob("*/render.json"), key=lambda file: file.stat().st_mtime)
+    if not records:
+        return None
+    result = json.loads(records[-1].read_text(encoding="utf-8"))["result"]
+    keys = ("fps_end_to_end", "frames", "duration_s", "parts_s")
+    size = f"{speaker.size[1]}x{speaker.size[0]}"
+    return {**{key: result.get(key) for key in keys}, "size": size, "render": result.get("video")}
 
 
 def measure(
-    meter: Meter, faces: Faces, rows: SpeakerRows, index: int, original: NDArray[np.uint8]
+    meter: Meter,
+    faces: Faces,
+    witness: Witness,
+    rows: SpeakerRows,
+    index: int,
+    original: NDArray[np.uint8],
 ) -> None:
     """Measure every row of one held-out frame."""
-    real = lips_of(faces.see("real", original))
+    real = faces.lips("real", original)
     meter.add_real()
-    meter.add_lips("real", faces.see_mirrored(original), real)
+    meter.add_lips("real", faces.mirrored_lips(original), real)
     for made in rows.of(index, original):
         meter.add(made.row, made.frame, made.true_share)
-        meter.add_lips(made.row, lips_of(faces.see(made.row, made.frame)), real)
+        meter.add_lips(made.row, faces.lips(made.row, made.frame), real)
+        witness.add(made.row, made.frame)
+    witness.finish_frame()
 
 
 def held_out_runs(speaker: SpeakerFolder, tracking: Tracking, config: ScoreConfig) -> list[range]:
@@ -115,21 +160,6 @@ def held_out_runs(speaker: SpeakerFolder, tracking: Tracking, config: ScoreConfi
             hint="Prepare a clip that shows the face to its end.",
         )
     return choose_runs(usable, config.max_frames, config.run_frames)
-
-
-def settings(config: ScoreConfig, regions: Regions | None, runs: list[range]) -> dict[str, Any]:
-    """What a reader needs to know to compare these numbers with others."""
-    return {
-        "frames": [[run.start, run.stop] for run in runs],
-        "face_side_px": regions.face_side if regions else None,
-        "mouth_size_px": list(regions.mouth_size) if regions else None,
-        "psnr": "mean of per-frame PSNR, at most 100 dB; real against itself has none",
-        "ssim": "11x11 Gaussian window, sigma 1.5, mean of RGB, mirrored borders",
-        "lpips": "v0.1, mouth at 104x128, larger images shrunk to a shorter side of "
-        f"{config.lpips_short_side}; VGG on every {config.vgg_every}. frame",
-        "lmd": f"20 lip points, centred; {DETECTOR}; px as if the shorter side had 512",
-        "interval": "95 %, moving blocks of 10 frames",
-    }
 
 
 def _originals(speaker: SpeakerFolder, run: range) -> Iterator[NDArray[np.uint8]]:
@@ -157,8 +187,10 @@ def _behaviours(
     return {"behaviour": rows.get("audio", no_behaviour()), "behaviour_rows": rows}
 
 
-def _already_done(file: Any, request: dict[str, Any]) -> dict[str, Any] | None:
-    if not file.is_file():
+def _already_done(
+    speaker: SpeakerFolder, file: Path, request: dict[str, Any]
+) -> dict[str, Any] | None:
+    if not (file.is_file() and _evidence_file(speaker).is_file()):
         return None
     record = json.loads(file.read_text(encoding="utf-8"))
     return {**record["result"], "already_done": True} if record["request"] == request else None

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from talkgs_cli.config import ScoreConfig
+from talkgs_cli.errors import MachineLacks
 from talkgs_cli.metrics import lips
-from talkgs_cli.metrics.landmarks import STEADY, jitter, lip_points, mirrored_lip_points
+from talkgs_cli.metrics.landmarks import STEADY, jitter, lip_points, unmirrored
 from talkgs_cli.tracking.landmarks import FaceLandmarker
 
+if TYPE_CHECKING:
+    from talkgs_cli.tracking.fan import Fan
+
 DETECTOR = "MediaPipe face landmarker (478 points)"
+FAN_DETECTOR = "FAN 2-D (68 points)"
 BEHAVIOUR = (
     "opening_r",
     "opening_spread",
@@ -29,6 +36,7 @@ MIN_FRAMES = 10  # fewer say nothing about behaviour
 
 Frame = NDArray[np.uint8]
 Landmarks = NDArray[np.float32]
+Points = NDArray[np.floating]
 
 
 class Faces:
@@ -36,12 +44,30 @@ class Faces:
 
     Args:
         task_file: The landmarker's file.
+        fan: Finds the 68 points that lips are compared by; None: the landmarker's own.
     """
 
-    def __init__(self, task_file: Path) -> None:
+    detector = DETECTOR
+
+    def __init__(self, task_file: Path, fan: Fan | None = None) -> None:
         self._task_file = task_file
+        self._fan = fan
         self._landmarkers: dict[str, FaceLandmarker] = {}
         self.seen: dict[str, list[Landmarks | None]] = {}
+
+    @classmethod
+    def of(cls, config: ScoreConfig, task_file: Path) -> Faces:
+        """With the detector that the config names.
+
+        Raises:
+            MachineLacks: FAN is asked for and its weights are not there.
+        """
+        return cls(task_file, _load_fan() if config.lmd_detector == "fan" else None)
+
+    @property
+    def lmd_detector(self) -> str:
+        """Name of what finds the lip points."""
+        return DETECTOR if self._fan is None else FAN_DETECTOR
 
     def start_run(self) -> None:
         """The next frames do not follow the last ones."""
@@ -57,15 +83,34 @@ class Faces:
         self.seen[row].append(None if found is None else found.landmarks)
         return self.seen[row][-1]
 
-    def see_mirrored(self, frame: Frame) -> NDArray[np.floating] | None:
+    def lips(self, row: str, frame: Frame) -> Points | None:
+        """See the next frame of a row: its [20, 2] lip points, or None without a face."""
+        return self.lips_in(frame, self.see(row, frame))
+
+    def lips_in(self, frame: Frame, face: Landmarks | None) -> Points | None:
+        """[20, 2] lip points of a frame whose face was seen already."""
+        if face is None or self._fan is None:
+            return None if face is None else lip_points(face)
+        from talkgs_cli.tracking.fan import LIPS
+
+        return self._fan.detect(frame, face)[LIPS]
+
+    def mirrored_lips(self, frame: Frame) -> Points | None:
         """[20, 2] lip points as found in the mirrored frame: a second, independent look."""
-        found = self.see("mirrored", np.ascontiguousarray(frame[:, ::-1]))
-        return None if found is None else mirrored_lip_points(found, frame.shape[1])
+        found = self.lips("mirrored", np.ascontiguousarray(frame[:, ::-1]))
+        return None if found is None else unmirrored(found, frame.shape[1])
 
 
-def lips_of(landmarks: Landmarks | None) -> NDArray[np.floating] | None:
-    """[20, 2] lip points, or None where there is no face."""
-    return None if landmarks is None else lip_points(landmarks)
+def _load_fan() -> Fan:
+    from talkgs_cli.tracking.fan import find_weights, load_fan, weights_folder
+
+    weights = find_weights()
+    if weights is None:
+        raise MachineLacks(
+            f"There are no FAN weights in {weights_folder()}.",
+            hint="Put your own 2DFAN4-HASH.zip there, or leave --lmd-detector out.",
+        )
+    return load_fan(weights)
 
 
 def no_behaviour() -> dict[str, float | None]:

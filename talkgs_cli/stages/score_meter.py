@@ -33,6 +33,7 @@ LPIPS_MIN_PX = 64
 Frame = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Landmarks = NDArray[np.floating]
+Key = tuple[str, str, str]  # row, region, metric
 
 
 class Meter:
@@ -55,23 +56,25 @@ class Meter:
         self.networks: dict[str, LPIPS] = {"alex": LPIPS("alex")}
         if config.vgg_everywhere or regions is not None:
             self.networks["vgg"] = LPIPS("vgg")
-        self._values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+        self._values: dict[Key, dict[int, float]] = defaultdict(dict)
         self._shares: dict[tuple[str, str], list[float]] = defaultdict(list)
         self._eyes_px: list[float] = []
         self._count = -1
         # Perceptual distances run beside everything else, in one thread: they share features.
         self._worker = ThreadPoolExecutor(1, initializer=_use_one_thread)
-        self._pending: list[tuple[tuple[str, str, str], Future[float]]] = []
+        self._pending: list[tuple[Key, Future[float]]] = []
 
-    def target(self, frame: Frame, landmarks: Landmarks | None) -> None:
+    def target(self, index: int, frame: Frame, landmarks: Landmarks | None) -> None:
         """Set the real frame that the following calls are compared with.
 
         Args:
+            index: Its number in the clip.
             frame: [H, W, 3].
             landmarks: [478, 2 or 3] face in the real frame: places the regions.
         """
         self._collect()
         self._count += 1
+        self._index = index
         self._frame = _floats(frame)
         self._landmarks = landmarks
         self._features: dict[tuple[str, str], list[Tensor]] = {}
@@ -136,6 +139,16 @@ class Meter:
             }
             for row in rows
         }
+
+    def series(self, rows: tuple[str, ...]) -> dict[str, dict[str, dict[str, dict[int, float]]]]:
+        """Row, region, metric: frame number to value; what was not measured is left out."""
+        self._collect()
+        found: dict[str, dict[str, dict[str, dict[int, float]]]] = {}
+        for row, region, metric in self._values:
+            if row in rows:
+                values = self._in_unit(row, region, metric)
+                found.setdefault(row, {}).setdefault(region, {})[metric] = values
+        return found
 
     def shares(self, rows: tuple[str, ...]) -> dict[str, dict[str, float | None]]:
         """Row, region: mean share of pixels that come from the real frame."""
@@ -226,13 +239,15 @@ class Meter:
 
     def _put(self, row: str, region: str, metric: str, value: float | None) -> None:
         if value is not None:
-            self._values[row, region, metric].append(float(value))
+            self._values[row, region, metric][self._index] = float(value)
+
+    def _in_unit(self, row: str, region: str, metric: str) -> dict[int, float]:
+        values = self._values.get((row, region, metric), {})
+        unit = float(np.mean(self._eyes_px)) if metric == "lmd_iod" and values else 1.0
+        return {index: value / unit for index, value in values.items()}
 
     def _summary(self, row: str, region: str, metric: str) -> dict[str, float] | None:
-        values = self._values.get((row, region, metric), [])
-        if metric == "lmd_iod" and values:
-            values = list(np.asarray(values) / np.mean(self._eyes_px))
-        found = mean_interval(values)
+        found = mean_interval(list(self._in_unit(row, region, metric).values()))
         return None if found is None else {k: round(v, 5) for k, v in found.items()}
 
 

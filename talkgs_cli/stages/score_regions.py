@@ -88,11 +88,11 @@ def choose_runs(usable: Sequence[int], max_frames: int, run_frames: int) -> list
 
     Args:
         usable: Frame numbers that may be measured, rising.
-        max_frames: Most frames in all.
+        max_frames: Most frames in all; 0: no limit.
         run_frames: Length of a run where not everything fits.
     """
     stretches = _stretches(usable)
-    if len(usable) <= max_frames:
+    if not max_frames or len(usable) <= max_frames:
         return stretches
     length = min(run_frames, max_frames)
     count = max(1, max_frames // length)

@@ -70,6 +70,11 @@ class SpeakerRows:
         self._asked = 0
         self._reference: tuple[int, Frame] | None = None
 
+    @property
+    def rendered(self) -> tuple[str, ...]:
+        """The rows that the avatar renders."""
+        return tuple(self._renders)
+
     def of(self, index: int, original: Frame) -> Iterator[MadeFrame]:
         """All rows but `real` for the next frame.
 
