@@ -13,7 +13,7 @@ speaker/
   fit/                     config.json, log.jsonl, checkpoints/, *.safetensors
   fit/report.html          what fit learnt, for reading in a browser; preview.png before that
   renders/NAME/            video.mp4, render.json
-  scores/NAME.json
+  scores/                  held-out.json, report.html, held-out-evidence.json
 """
 
 from __future__ import annotations

@@ -42,9 +42,13 @@ def figure(value: Any) -> str:
 def print_score(answer: dict[str, Any]) -> None:
     """The score as one table of rows and regions, then the lips' behaviour; or a comparison."""
     if comparison := answer.get("comparison"):
-        header = list(comparison[0])
-        table = [[figure(line[name]) for name in header] for line in comparison]
-        print_table(answer["protocol"], header, table, texts=2)
+        names = [str(system["system"]) for system in comparison]
+        table = [
+            [title, *(figure(system[title]) for system in comparison)]
+            for title in comparison[0]
+            if title != "system"
+        ]
+        print_table(answer["protocol"], ["", *names], table)
         return
     rows = answer.get("rows") or {}
     metrics = list(

@@ -124,7 +124,10 @@ def facts(rows: Sequence[tuple[str, str]]) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
     """A table of figures; the first `texts` columns are text, a leading `*` makes a cell bold."""
-    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in header)
+    head = "".join(
+        f"<th scope=col{' class=text' if k < texts else ''}>{escape(name)}</th>"
+        for k, name in enumerate(header)
+    )
     body = "".join(
         f"<tr>{''.join(_cell(cell, k < texts) for k, cell in enumerate(row))}</tr>" for row in rows
     )

@@ -26,7 +26,6 @@ DRAWN = (
     ("mouth", "lpips_alex", "LPIPS of the mouth", "Lower looks more alike."),
     ("face", "lmd_iod", "Lip landmark distance, share of the eyes' distance", "Lower is nearer."),
 )
-PICTURE_NAMES = {"error": "error of the row named above"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,26 @@ def _head(systems: Sequence[System]) -> str:
         f"{len(systems)} systems side by side",
         html.paragraph(said),
         comparison_table([(system.name, system.answer) for system in systems]),
+        *_overlaid(systems),
     )
+
+
+def _overlaid(systems: Sequence[System]) -> list[str]:
+    """Curves of videos that were compared with the same reference, drawn over each other."""
+    references = {system.answer.get("reference") for system in systems}
+    shown = [(system.name, system.evidence) for system in systems if system.evidence is not None]
+    if len(references) != 1 or references == {None} or not shown:
+        return []
+    rate = float(Fraction(shown[0][1].frame_rate))
+    figures = []
+    for region, metric, title, caption in DRAWN:
+        lines = {
+            name: values
+            for name, evidence in shown
+            if (values := evidence.series.get("generated", {}).get(region, {}).get(metric))
+        }
+        figures.append(_figure(title, caption, lines, rate))
+    return figures
 
 
 def _system(system: System, *, several: bool) -> list[str]:

@@ -68,28 +68,18 @@ def behaviour_table(answer: dict[str, Any]) -> str:
 
 
 def comparison_table(answers: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """One line a system, the best of each column bold."""
-    columns = compared(answers)
-    header = ["system", "row", *(title for title, _, _ in columns)]
-    best = [_best(values, higher) for _, values, higher in columns]
-    rows = [
-        [
-            name,
-            lead_row(answer),
-            *(
-                ("*" if values[k] is not None and values[k] == top else "") + shown(values[k])
-                for (_, values, _), top in zip(columns, best, strict=True)
-            ),
-        ]
-        for k, (name, answer) in enumerate(answers)
-    ]
-    return html.table(header, rows, texts=2)
+    """One column a system, one line a figure, the best of each line bold."""
+    rows = [["row", *(lead_row(answer) for _, answer in answers)]]
+    for title, values, higher in compared(answers):
+        best = _best(values, higher)
+        rows.append([title, *(("*" if best == value else "") + shown(value) for value in values)])
+    return html.table(["", *(name for name, _ in answers)], rows)
 
 
 def compared(
     answers: Sequence[tuple[str, dict[str, Any]]],
 ) -> list[tuple[str, list[float | None], bool | None]]:
-    """Columns of the comparison: (title, one value a system, whether higher is better)."""
+    """Lines of the comparison: (title, one value a system, whether higher is better)."""
     columns: list[tuple[str, list[float | None], bool | None]] = []
     leads = [(answer, lead_row(answer)) for _, answer in answers]
     columns.append(("frames", [float(answer["frames"]) for answer, _ in leads], None))
@@ -97,7 +87,7 @@ def compared(
         ((answer.get("ground_truth_share") or {}).get(row) or {}).get("full")
         for answer, row in leads
     ]
-    columns.append(("true pixels", shares, None))
+    columns.append(("share of true pixels", shares, None))
     for title, region, metric, higher in COMPARED:
         values = [
             _mean(answer["rows"].get(row, {}).get(region, {}).get(metric)) for answer, row in leads
@@ -146,6 +136,6 @@ def _mean(value: Any) -> float | None:
 
 def _best(values: Sequence[float | None], higher: bool | None) -> float | None:
     known = [value for value in values if value is not None]
-    if higher is None or len(known) < 2:
+    if higher is None or len(known) < 2 or min(known) == max(known):
         return None
     return max(known) if higher else min(known)
