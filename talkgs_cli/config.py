@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
 from typing import Any, TypeVar
 
 from talkgs_cli.errors import BadInput, UsageError
@@ -73,16 +74,98 @@ class PrepareConfig:
             raise UsageError(f"consent is {self.consent!r}: 'stated' or 'not stated'.")
 
 
+POSES = ("source", "loop", "still")
+BLINKS = ("source", "natural")
+GAZES = ("source", "camera")
+
+
 @dataclass(frozen=True)
 class SpeakConfig:
     """How a fitted speaker is made to talk."""
 
     # Constant rate factor of the H.264 output; lower is better and larger.
     crf: int = 16
+    # x264 speed of the output.
+    preset: str = "veryfast"
+    # Frames a second, such as "25", "29.97" or "30000/1001"; None: the speaker's own.
+    frame_rate: str | None = None
+    # Where to start in the sound, and how much of it to say, seconds; None: all the rest.
+    start_s: float = 0.0
+    duration_s: float | None = None
+    # Only the square around the head instead of the whole frame.
+    crop: bool = False
+    # Where head and body come from: a name of POSES, or an .npz file of poses.
+    pose: str = "source"
+    # Eyelids: a name of BLINKS.
+    blink: str = "source"
+    # Eyes: a name of GAZES, or degrees beside the camera, "LEFT,UP".
+    gaze: str = "source"
+    # The camera swings round the head, so many degrees to either side.
+    orbit_deg: float = 0.0
+    # The head alone before a colour or a file, or on nothing ("alpha"); None: in the clip's frames.
+    background: str | None = None
+    # How far the mouth moves; 1 is as lively as the speaker.
+    mouth_gain: float = 1.0
+    # Of blinks and of the order in which the clip is played.
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.crf <= 40:
             raise UsageError(f"crf is {self.crf}: 0 to 40.")
+        if self.frame_rate is not None:
+            parse_frame_rate(self.frame_rate)
+        if self.start_s < 0 or (self.duration_s is not None and self.duration_s <= 0):
+            raise UsageError(
+                f"start is {self.start_s:g} s and duration {self.duration_s or 0:g} s.",
+                hint="start is 0 or more, duration more than 0.",
+            )
+        if self.pose not in POSES and not self.pose.lower().endswith(".npz"):
+            raise UsageError(
+                f"pose is {self.pose!r}.", hint=f"Known: {', '.join(POSES)}, or an .npz file."
+            )
+        if self.blink not in BLINKS:
+            raise UsageError(f"blink is {self.blink!r}.", hint=f"Known: {', '.join(BLINKS)}.")
+        self.gaze_offset_deg()
+        if not 0 <= self.orbit_deg <= 60:
+            raise UsageError(f"orbit is {self.orbit_deg:g} degrees: 0 to 60.")
+        if not 0 <= self.mouth_gain <= 2:
+            raise UsageError(f"mouth_gain is {self.mouth_gain:g}: 0 to 2.")
+
+    def gaze_offset_deg(self) -> tuple[float, float] | None:
+        """(to the speaker's left, up) of the camera, where the eyes look; None: as in the clip."""
+        if self.gaze == "source":
+            return None
+        try:
+            left, up = (0.0, 0.0) if self.gaze == "camera" else map(float, self.gaze.split(","))
+        except ValueError:
+            raise UsageError(
+                f"gaze is {self.gaze!r}.",
+                hint=f"Known: {', '.join(GAZES)}, or degrees beside the camera such as 5,-3.",
+            ) from None
+        if not (abs(left) <= 15 and abs(up) <= 10):
+            raise UsageError(f"gaze is {self.gaze}: at most 15 degrees aside and 10 up or down.")
+        return left, up
+
+
+def parse_frame_rate(text: str) -> Fraction:
+    """Frames a second as an exact fraction; 29.97 and its like mean the broadcast rates.
+
+    >>> parse_frame_rate("29.97"), parse_frame_rate("25"), parse_frame_rate("24000/1001")
+    (Fraction(30000, 1001), Fraction(25, 1), Fraction(24000, 1001))
+    """
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 1 <= rate <= 240:
+        raise UsageError(
+            f"The frame rate {text!r} can't be used.",
+            hint="Give 1 to 240 frames a second, such as 25, 29.97 or 30000/1001.",
+        )
+    broadcast = Fraction(round(rate) * 1000, 1001)
+    if rate.denominator > 1 and "/" not in text and abs(rate - broadcast) < Fraction(1, 200):
+        return broadcast
+    return rate
 
 
 DEMO_MOTIONS = ("calm", "turning", "expressive")

@@ -5,7 +5,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from talkgs_cli.media.video import VideoWriter
+from talkgs_cli.media.encoding import VideoWriter
 
 RATE = Fraction(25)
 SIZE = 224

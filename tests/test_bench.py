@@ -40,6 +40,14 @@ def test_speak_frame_answers_with_times_rates_and_the_machine() -> None:
     assert numba_jit.threads() == threads
 
 
+def test_speak_from_end_to_end_is_split_by_part() -> None:
+    (row,) = bench("speak", SilentProgress(), rounds=1)["rows"]
+    assert set(row["parts_ms"]) == {"read", "render", "composite", "encode"}
+    assert row["frames_per_s"] == pytest.approx(1e3 / row["median_ms"], rel=0.01)
+    slowest = max(row["parts_ms"].values())
+    assert slowest <= 1.05 * row["median_ms"]  # no step takes longer than all of them together
+
+
 def test_ratios_are_of_times_taken_in_the_same_run() -> None:
     answer = bench("fit-step", SilentProgress(), rounds=1)
     for side in (256, 512):

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from talkgs_cli.errors import BadInput, MachineLacks
-from talkgs_cli.media import ffmpeg, probe, video
+from talkgs_cli.media import ffmpeg, probe
 from talkgs_cli.media.audio import read_audio, write_wav
+from talkgs_cli.media.encoding import VideoWriter, even_size
 from talkgs_cli.media.ffmpeg import failure, ffmpeg_program
 from talkgs_cli.media.probe import probe as probe_video
-from talkgs_cli.media.video import VideoWriter, frame_count, read_frames, transcode
+from talkgs_cli.media.video import frame_count, read_frames, transcode
 
 NTSC = Fraction(30000, 1001)
 PATCHES = np.array([[200, 40, 40], [40, 180, 60], [50, 60, 200], [230, 190, 160]], np.uint8)
@@ -394,4 +395,4 @@ def test_readers_in_several_threads_do_not_disturb_each_other(tmp_path: Path) ->
     for thread in threads:
         thread.join()
     assert results == [30, 30, 30]
-    assert video.even_size((3, 5)) == (2, 4)
+    assert even_size((3, 5)) == (2, 4)

@@ -18,7 +18,8 @@ from skimage import data
 from talkgs_cli.config import PrepareConfig
 from talkgs_cli.errors import BadInput, MachineLacks, UsageError
 from talkgs_cli.media.audio import read_audio, write_wav
-from talkgs_cli.media.video import VideoWriter, read_frames
+from talkgs_cli.media.encoding import VideoWriter
+from talkgs_cli.media.video import read_frames
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import prepare as stage

@@ -22,7 +22,8 @@ from talkgs_cli.app import app
 from talkgs_cli.config import PrepareConfig
 from talkgs_cli.heads import load_head
 from talkgs_cli.media.audio import read_audio, write_wav
-from talkgs_cli.media.video import VideoWriter, read_frames
+from talkgs_cli.media.encoding import VideoWriter
+from talkgs_cli.media.video import read_frames
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import (

@@ -18,7 +18,7 @@ EXAMPLES = examples(
 
 def bench(
     what: Annotated[
-        str | None, Argument(metavar="WHAT", help="raster, fit-step or speak-frame.")
+        str | None, Argument(metavar="WHAT", help="raster, fit-step, speak-frame or speak.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,9 @@ from talkgs_cli.speaker import SpeakerFolder
 EXAMPLES = examples(
     "talkgs speak --audio in.wav",
     "talkgs speak speaker/ --audio podcast.mp3 --out talking.mp4",
+    "talkgs speak --audio in.wav --start 60 --duration 15 --frame-rate 29.97",
+    "talkgs speak --audio in.wav --background alpha --out head.mov",
+    "talkgs speak --audio in.wav --stream - | ffplay -",
 )
 
 
@@ -26,8 +30,46 @@ def speak(
         Path | None, Option("--audio", help="Sound to say: any format ffmpeg reads.")
     ] = None,
     out: Annotated[
-        Path | None, Option("--out", help="The mp4 to write; without it, under SPEAKER/renders/.")
+        Path | None, Option("--out", help="The video to write; without it, under SPEAKER/renders/.")
     ] = None,
+    frame_rate: Annotated[
+        str | None,
+        Option("--frame-rate", help="Such as 25, 29.97 or 30000/1001; else the speaker's own."),
+    ] = None,
+    start: Annotated[float, Option("--start", help="Skip so many seconds of the sound.")] = 0.0,
+    duration: Annotated[
+        float | None, Option("--duration", help="Say only so many seconds of it.")
+    ] = None,
+    crop: Annotated[
+        bool, Option("--crop", help="Only the square around the head, not the whole frame.")
+    ] = False,
+    pose: Annotated[
+        str,
+        Option("--pose", help="Head and body: source, loop (calm seconds), still, or FILE.npz."),
+    ] = "source",
+    blink: Annotated[
+        str, Option("--blink", help="Eyelids: source, or natural: blinks of their own.")
+    ] = "source",
+    gaze: Annotated[
+        str, Option("--gaze", help="Eyes: source, camera, or degrees beside it: LEFT,UP.")
+    ] = "source",
+    orbit: Annotated[
+        float, Option("--orbit", help="Swing the camera so many degrees round the head.")
+    ] = 0.0,
+    background: Annotated[
+        str | None,
+        Option("--background", help="The head alone, before FILE, a colour, or alpha: nothing."),
+    ] = None,
+    mouth_gain: Annotated[
+        float, Option("--mouth-gain", help="How far the mouth moves; 1 is the speaker's own.")
+    ] = 1.0,
+    seed: Annotated[int, Option("--seed", help="Of blinks and of the order of movements.")] = 0,
+    stream: Annotated[
+        str | None, Option("--stream", help="Write to a pipe as frames are made: - is stdout.")
+    ] = None,
+    stream_format: Annotated[
+        str, Option("--stream-format", help="nut (raw frames, sound), mp4 (fragments) or raw.")
+    ] = "nut",
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,11 +81,33 @@ def speak(
 
     if audio is None:
         raise UsageError("speak needs a sound to say.", hint="Add: --audio FILE")
+    if stream is not None and (stream != "-" or out is not None or as_json):
+        raise UsageError(
+            "--stream writes to standard output alone: --stream -, without --out and --json.",
+            hint="Pipe it into another program, or use --out FILE instead.",
+        )
+    config = SpeakConfig(
+        frame_rate=frame_rate,
+        start_s=start,
+        duration_s=duration,
+        crop=crop,
+        pose=pose,
+        blink=blink,
+        gaze=gaze,
+        orbit_deg=orbit,
+        background=background,
+        mouth_gain=mouth_gain,
+        seed=seed,
+    )
     folder = SpeakerFolder.find(speaker)
 
-    from talkgs_cli.stages.speak import speak as run
+    from talkgs_cli.stages import speak as stage
 
-    answer = run(folder, audio, out, SpeakConfig(), console.make_progress(), force=force)
+    if stream is not None:
+        progress = console.make_progress()
+        stage.stream(folder, audio, sys.stdout.buffer, stream_format, config, progress)
+        return
+    answer = stage.speak(folder, audio, out, config, console.make_progress(), force=force)
     finish(
         answer,
         path=answer["video"],

@@ -122,7 +122,7 @@ def true_motion(fitted: PortraitHead, moved: DemoMotion, size: int) -> DemoTruth
 
 
 def _write_video(path: Path, plan: DemoPlan, size: int, wav: Path, progress: Progress) -> None:
-    from talkgs_cli.media.video import VideoWriter
+    from talkgs_cli.media.encoding import VideoWriter
 
     motion = plan.moved.motion
     renderer = PortraitRenderer(plan.portrait, plan.fitted, size)

@@ -118,7 +118,7 @@ def last_line(stderr: str) -> str:
     """What ffmpeg said last, without its address prefix."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     said = lines[-1] if lines else "it gave no reason"
-    if said.startswith("[") and "] " in said:
+    while said.startswith("[") and "] " in said:
         said = said.partition("] ")[2]
     return said.removeprefix("Error opening input files: ").rstrip(".")
 
@@ -174,12 +174,15 @@ class Process:
 
 
 @contextmanager
-def running(output: Any, reads_stdin: bool = False) -> Iterator[Process]:
+def running(
+    output: Any, reads_stdin: bool = False, stdout: IO[bytes] | None = None
+) -> Iterator[Process]:
     """Run an ffmpeg-python output; the process is gone when the block ends.
 
     Args:
         output: What `ffmpeg.output` returned.
         reads_stdin: The pipe is its stdin; otherwise its stdout.
+        stdout: Where its stdout goes when the pipe is its stdin; nowhere if None.
     """
     command = output.global_args("-hide_banner", "-loglevel", "error").compile(
         cmd=ffmpeg_program(), overwrite_output=True
@@ -188,7 +191,7 @@ def running(output: Any, reads_stdin: bool = False) -> Iterator[Process]:
         popen = subprocess.Popen(
             command,
             stdin=subprocess.PIPE if reads_stdin else subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if reads_stdin else subprocess.PIPE,
+            stdout=(stdout or subprocess.DEVNULL) if reads_stdin else subprocess.PIPE,
             stderr=errors,
             start_new_session=True,  # Ctrl-C is ours to handle
         )

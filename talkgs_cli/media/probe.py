@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import wave
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -95,6 +96,22 @@ def picture_duration_s(path: Path) -> float:
     """
     require_file(path, "video")
     return _measured_duration_s(path)
+
+
+def sound_duration_s(path: Path) -> float | None:
+    """How long a file with sound says that it is; None where it doesn't say.
+
+    ffmpeg believes a wav's size rather than its header, which hides that the end is missing.
+    """
+    said_s = _duration_s(_describe(path))
+    try:
+        with wave.open(str(path), "rb") as file:
+            promised_s = file.getnframes() / file.getframerate()
+            size = file.getnframes() * file.getnchannels() * file.getsampwidth()
+    except (wave.Error, EOFError, OSError, ZeroDivisionError):
+        return said_s
+    unknown = size >= 2**31 - 2**16  # programs that write to a pipe put the largest number there
+    return said_s if unknown else promised_s
 
 
 def _describe(path: Path) -> str:

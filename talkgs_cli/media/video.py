@@ -1,4 +1,4 @@
-"""Streams video frames in and out of ffmpeg, one at a time; it never holds a clip in memory.
+"""Streams video frames out of ffmpeg, one at a time; it never holds a clip in memory.
 
 Frames are uint8 RGB. Colours are converted by the file's own tags when reading (untagged: BT.709
 from 720 lines on, else BT.601, as players do), and to tagged BT.709 when writing.
@@ -6,18 +6,18 @@ from 720 lines on, else BT.601, as players do), and to tagged BT.709 when writin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Generator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
 from talkgs_cli.errors import BadInput
+from talkgs_cli.media.audio import SOUND_AT_ZERO
+from talkgs_cli.media.encoding import AUDIO_BITRATE, TAGGED_MP4, to_bt709, x264
 from talkgs_cli.media.ffmpeg import (
     LOCAL_FILES_ONLY,
     Process,
@@ -26,16 +26,13 @@ from talkgs_cli.media.ffmpeg import (
     file_url,
     has_filter,
     last_line,
-    require_file,
     running,
 )
 from talkgs_cli.media.probe import VideoStream, probe_stream
 from talkgs_cli.runtime import atomic_path
 
 HDR_TRANSFERS = {"smpte2084", "arib-std-b67"}
-AUDIO_BITRATE = "192k"
 ANY_DAMAGE = ("-max_error_rate", "1")  # a broken sound must not cost the picture, nor the reverse
-AUDIO_AT_ZERO = {"async": 1, "first_pts": 0}  # sound that starts late is led in by silence
 
 
 def frame_count(duration_s: Fraction, frame_rate: Fraction) -> int:
@@ -47,18 +44,13 @@ def frame_count(duration_s: Fraction, frame_rate: Fraction) -> int:
     return round(duration_s * frame_rate)
 
 
-def even_size(size: tuple[int, int]) -> tuple[int, int]:
-    """The size a yuv420p file can hold: an odd last row or column is left out."""
-    return size[0] // 2 * 2, size[1] // 2 * 2
-
-
 def read_frames(
     path: Path,
     size: tuple[int, int] | None = None,
     frame_rate: Fraction | None = None,
     start_s: float = 0.0,
     frames: int | None = None,
-) -> Iterator[NDArray[np.uint8]]:
+) -> Generator[NDArray[np.uint8]]:
     """Decode a video frame by frame.
 
     Args:
@@ -150,35 +142,6 @@ def _tone_map(picture: Any) -> Any:
     )
 
 
-def _encoder(crf: int, preset: str, frame_rate: Fraction) -> dict[str, Any]:
-    """x264 options of every file we write; the rate is an exact fraction."""
-    return {
-        "vcodec": "libx264",
-        "crf": crf,
-        "preset": preset,
-        "pix_fmt": "yuv420p",
-        "r": f"{frame_rate}",
-        "movflags": "+faststart+use_metadata_tags",
-    }
-
-
-def _to_bt709(picture: Any, size: tuple[int, int]) -> Any:
-    height, width = even_size(size)
-    return (
-        picture.filter("crop", width, height, 0, 0, exact=1)
-        .filter(
-            "scale",
-            out_color_matrix="bt709",
-            out_range="tv",
-            flags="bicubic+accurate_rnd+full_chroma_int+full_chroma_inp",
-        )
-        .filter("format", "yuv420p")
-        .filter(
-            "setparams", colorspace="bt709", color_primaries="bt709", color_trc="bt709", range="tv"
-        )
-    )
-
-
 def transcode(
     source: Path,
     target: Path,
@@ -205,15 +168,16 @@ def transcode(
     """
     stream = probe_stream(source)
     read = ffmpeg.input(file_url(source), protocol_whitelist=LOCAL_FILES_ONLY)
-    picture = _to_bt709(to_rgb_size(read["v:0"], stream, size, frame_rate), size)
+    picture = to_bt709(to_rgb_size(read["v:0"], stream, size, frame_rate), size)
     streams = [picture]
     if stream.info.has_audio:
-        streams.append(read["a:0"].filter("aresample", **AUDIO_AT_ZERO))
+        streams.append(read["a:0"].filter("aresample", **SOUND_AT_ZERO))
     with atomic_path(target) as partial:
         output = ffmpeg.output(
             *streams,
             file_url(partial),
-            **_encoder(crf, preset, frame_rate),
+            **x264(crf, preset, frame_rate),
+            g=max(1, round(frame_rate / 2)),  # speak reads it backwards, in small pieces
             acodec="aac",
             audio_bitrate=AUDIO_BITRATE,
         ).global_args("-progress", "pipe:1", "-nostats", *ANY_DAMAGE)
@@ -246,7 +210,7 @@ def replace_sound(video: Path, source: Path, earlier_s: float, duration_s: float
     sound = (
         ffmpeg.input(file_url(source), protocol_whitelist=LOCAL_FILES_ONLY)["a:0"]
         .filter("asetpts", f"PTS-({earlier_s:.6f})/TB")
-        .filter("aresample", **AUDIO_AT_ZERO)
+        .filter("aresample", **SOUND_AT_ZERO)
         .filter("apad")
         .filter("atrim", end=f"{duration_s:.6f}")
     )
@@ -258,105 +222,8 @@ def replace_sound(video: Path, source: Path, earlier_s: float, duration_s: float
             vcodec="copy",
             acodec="aac",
             audio_bitrate=AUDIO_BITRATE,
-            movflags="+faststart+use_metadata_tags",
+            movflags=TAGGED_MP4,
         )
         with running(output) as process:
             if process.finish() != 0:
                 raise failure(video, process.said())
-
-
-class VideoWriter(AbstractContextManager["VideoWriter"]):
-    """Encodes frames into an mp4 that appears only when all went well.
-
-    Args:
-        path: The mp4 to make.
-        size: (height, width) of the frames; an odd last row or column is left out.
-        frame_rate: Exact rate.
-        audio: Any file with sound to put beside the picture.
-        crf: x264 quality, lower is better.
-        metadata: Tags of the file, such as a comment.
-        preset: x264 speed.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        size: tuple[int, int],
-        frame_rate: Fraction,
-        audio: Path | None = None,
-        crf: int = 18,
-        metadata: Mapping[str, str] | None = None,
-        preset: str = "veryfast",
-    ) -> None:
-        if audio is not None:
-            require_file(audio, "sound")
-        self._path = path
-        self._size = size
-        self._audio = audio
-        self._options = {**_encoder(crf, preset, frame_rate), **_tags(metadata or {})}
-        self._frame_rate = frame_rate
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        partial = self._stack.enter_context(atomic_path(self._path))
-        height, width = self._size
-        raw = ffmpeg.input(
-            "pipe:",
-            format="rawvideo",
-            pix_fmt="rgb24",
-            s=f"{width}x{height}",
-            framerate=f"{self._frame_rate}",
-        )
-        streams = [_to_bt709(raw, self._size)]
-        if self._audio is not None:
-            sound = ffmpeg.input(file_url(self._audio), protocol_whitelist=LOCAL_FILES_ONLY)
-            streams.append(sound["a:0"].filter("aresample", **AUDIO_AT_ZERO))
-        output = ffmpeg.output(
-            *streams, file_url(partial), **self._options, acodec="aac", audio_bitrate=AUDIO_BITRATE
-        )
-        try:
-            self._process = self._stack.enter_context(running(output, reads_stdin=True))
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def write(self, frame: NDArray[np.uint8]) -> None:
-        """Add a [H, W, 3] uint8 RGB frame."""
-        if frame.shape != (*self._size, 3) or frame.dtype != np.uint8:
-            raise ValueError(f"frame is {frame.dtype} {frame.shape}, not uint8 {self._size}")
-        try:
-            self._process.pipe.write(np.ascontiguousarray(frame).data.cast("B"))
-        except BrokenPipeError:
-            raise self._failure() from None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:
-            try:
-                status = self._process.finish()
-            except BrokenPipeError:
-                status = 1
-            if status != 0:
-                error = self._failure()
-                self._stack.__exit__(type(error), error, None)
-                raise error
-        self._stack.__exit__(kind, error, traceback)
-
-    def _failure(self) -> Exception:
-        self._process.kill()
-        said = self._process.said()
-        if self._audio is not None and str(self._audio) in said:
-            return BadInput(
-                f"{self._audio} has no sound that can be read: {last_line(said)}.",
-                hint="Give a sound file such as .wav, .mp3 or .m4a.",
-            )
-        return failure(self._path, said)
-
-
-def _tags(metadata: Mapping[str, str]) -> dict[str, str]:
-    return {f"metadata:g:{i}": f"{key}={value}" for i, (key, value) in enumerate(metadata.items())}

@@ -20,7 +20,7 @@ from talkgs_cli.runtime import Progress, peak_rss_mb
 if TYPE_CHECKING:
     from talkgs_cli.rendering.request import Request
 
-PARTS = ("raster", "fit-step", "speak-frame")
+PARTS = ("raster", "fit-step", "speak-frame", "speak")
 SIZES = ((10_000, 256), (10_000, 512), (50_000, 512))
 """Gaussians and image side of `raster`."""
 
@@ -33,7 +33,7 @@ def bench(what: str | None, progress: Progress, *, rounds: int = ROUNDS) -> dict
     """Time the inner loops.
 
     Args:
-        what: "raster", "fit-step", "speak-frame", or None for all.
+        what: A name of PARTS, or None for all.
         progress: Gets a stage for each part.
         rounds: How often everything is timed.
 
@@ -46,7 +46,7 @@ def bench(what: str | None, progress: Progress, *, rounds: int = ROUNDS) -> dict
     if what is not None and what not in PARTS:
         raise UsageError(f"There is no bench {what!r}.", hint=f"Known: {', '.join(PARTS)}.")
     from talkgs_cli.rendering.warm_up import compile_kernels
-    from talkgs_cli.stages import bench_parts
+    from talkgs_cli.stages import bench_parts, bench_speak
 
     compile_kernels(progress)
     timer = Timer(progress, rounds)
@@ -55,6 +55,7 @@ def bench(what: str | None, progress: Progress, *, rounds: int = ROUNDS) -> dict
             "raster": bench_parts.raster,
             "fit-step": bench_parts.fit_step,
             "speak-frame": bench_parts.speak_frame,
+            "speak": bench_speak.speak,
         }[part](timer)
     return {
         "machine": machine(),

@@ -12,7 +12,7 @@ import numpy as np
 
 from talkgs_cli import __version__
 from talkgs_cli.avatar import Avatar
-from talkgs_cli.media.video import VideoWriter
+from talkgs_cli.media.encoding import VideoWriter
 from talkgs_cli.runtime import Progress, atomic_path
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import report_html as html

@@ -161,7 +161,7 @@ def stored_rate(info: VideoInfo, config: PrepareConfig) -> Fraction:
 
 def stored_size(info: VideoInfo, config: PrepareConfig) -> tuple[int, int]:
     """(height, width) of the stored frames: even, and not above `max_short_side`."""
-    from talkgs_cli.media.video import even_size
+    from talkgs_cli.media.encoding import even_size
 
     short = min(info.size)
     if short <= config.max_short_side:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from talkgs_cli import __version__
 from talkgs_cli.config import SpeakConfig, to_json
-from talkgs_cli.errors import BadInput
-from talkgs_cli.runtime import Progress, peak_rss_mb, require_writable, write_json
+from talkgs_cli.errors import UsageError
+from talkgs_cli.runtime import Progress, SilentProgress, peak_rss_mb, require_writable, write_json
 from talkgs_cli.speaker import SpeakerFolder
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from talkgs_cli.avatar import Avatar
-    from talkgs_cli.types import HeadMotion
+    from talkgs_cli.media.audio import SoundStream
+    from talkgs_cli.stages.speak_frames import Performance
 
-CHUNK_BYTES = 192 * 1024 * 1024  # original frames held while the clip plays backwards
+SYNTHETIC = {
+    "title": "Synthetic talking head",
+    "comment": f"AI-generated video: face and lips synthesised by talkgs {__version__}.",
+}
+"""Container metadata of every video: it says that it is synthetic."""
+
+LOST_S = 0.1  # sound that a file promises and does not hold: less is rounding
 
 
 def speak(
@@ -38,25 +46,21 @@ def speak(
 
     Raises:
         BadInput: the speaker is not fitted or has no lip model, or the audio can't be used.
+        UsageError: options that don't fit together.
     """
-    import torch
-
-    from talkgs_cli.avatar import Avatar
-    from talkgs_cli.compositing import Compositor
-    from talkgs_cli.media.audio import SAMPLE_RATE_HZ, read_audio
-    from talkgs_cli.media.video import VideoWriter
-    from talkgs_cli.rendering.warm_up import compile_kernels
+    from talkgs_cli.media.encoding import VideoWriter, format_for
+    from talkgs_cli.media.ffmpeg import require_file
 
     started = time.monotonic()
     speaker.require_fit()
-    torch.set_num_threads(1)  # torch's own threads fight the rasteriser's (docs/rendering.md)
-    compile_kernels(progress, backward=False)
-    samples = read_audio(audio, SAMPLE_RATE_HZ)
+    require_file(audio, "sound")
     record_file = speaker.renders / audio.stem / "render.json"
-    video = out or record_file.with_name("video.mp4")
+    alpha = config.background == "alpha"
+    video = out or record_file.with_name("video.mov" if alpha else "video.mp4")
+    kind = format_for(video, alpha)
     require_writable(video.parent)
     request = {
-        "audio_sha256": hashlib.sha256(audio.read_bytes()).hexdigest(),
+        "audio_sha256": file_sha256(audio),
         "config": to_json(config),
         "fit": (speaker.stage("fit") or {}).get("finished"),
         "talkgs": __version__,
@@ -64,36 +68,41 @@ def speak(
     }
     if not force and (done := _already_done(record_file, video, request)):
         return done
-    clock = Clock()
-    avatar, compositor = Avatar.load(speaker), Compositor(speaker.crop)
-    frame_count = frames_of(Fraction(len(samples), SAMPLE_RATE_HZ), speaker.frame_rate)
-    if frame_count < 1:
-        raise BadInput(f"{audio} is shorter than one frame.", hint="Use a longer recording.")
-    references = reference_frames(speaker, avatar, frame_count)
-    with clock.part("audio"), progress.stage("Listening", None):
-        motion = drive(speaker, avatar, samples, references)
+    performance = _performance(speaker, config, progress)
+    sound = _sound(audio, config)
+    clock, rate = performance.clock, performance.frame_rate
+    frame_count, first_frame_s = 0, 0.0
     with (
         VideoWriter(
-            video, speaker.size, speaker.frame_rate, audio, crf=config.crf, metadata=SYNTHETIC
+            video,
+            performance.size,
+            rate,
+            audio,
+            crf=config.crf,
+            preset=config.preset,
+            metadata=SYNTHETIC,
+            kind=kind,
+            audio_start_s=sound.start_s,
+            audio_duration_s=sound.duration_s,
         ) as writer,
-        progress.stage("Speaking", frame_count) as advance,
+        progress.stage("Speaking", _expected_frames(sound, rate)) as advance,
+        closing(performance.frames(sound)) as frames,
     ):
-        rendered = avatar.render(motion)
-        originals = clock.over("read", original_frames(speaker, references))
-        for index, original in zip(references, originals, strict=True):
-            with clock.part("render"):
-                rgb, alpha = next(rendered)
-            with clock.part("composite"):
-                frame = compositor.paste(rgb, alpha, original, speaker.label(index))
+        for frame in frames:
+            first_frame_s = first_frame_s or time.monotonic() - started
             with clock.part("encode"):
                 writer.write(frame)
+            frame_count += 1
             advance(1)
     result = {
         "video": str(video),
         "frames": frame_count,
-        "frame_rate": str(speaker.frame_rate),
-        "duration_s": round(float(frame_count / speaker.frame_rate), 3),
+        "frame_rate": str(rate),
+        "duration_s": round(float(frame_count / rate), 3),
+        "size": list(performance.size),
+        "sound": _heard(sound, progress),
         "fps_end_to_end": round(frame_count / (time.monotonic() - started), 2),
+        "first_frame_s": round(first_frame_s, 3),
         "parts_s": clock.parts(),
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "translator": (speaker.stage("fit") or {}).get("result", {}).get("translator"),
@@ -102,151 +111,145 @@ def speak(
     return result
 
 
-SYNTHETIC = {
-    "title": "Synthetic talking head",
-    "comment": f"AI-generated video: face and lips synthesised by talkgs {__version__}.",
-}
-"""Container metadata of every video: it says that it is synthetic."""
-
-
-def frames_of(duration_s: Fraction, frame_rate: Fraction) -> int:
-    """Frames that show a sound of this length: duration x rate, rounded half up.
-
-    >>> frames_of(Fraction(7, 1), Fraction(30000, 1001))
-    210
-    """
-    return int(duration_s * frame_rate + Fraction(1, 2))
-
-
-def reference_frames(speaker: SpeakerFolder, avatar: Avatar, count: int) -> list[int]:
-    """Which of the speaker's frames lie under the rendered ones: there and back, without a jump.
-
-    The longest run of frames with a face in the training part is played forwards and backwards.
-    """
-    train, _ = speaker.splits()
-    valid = avatar.tracking.valid.tolist()
-    best = range(0)
-    start: int | None = None
-    for t in range(train.start, train.stop + 1):
-        inside = t < train.stop and valid[t]
-        if inside and start is None:
-            start = t
-        elif not inside and start is not None:
-            if t - start > len(best):
-                best = range(start, t)
-            start = None
-    if not best:
-        raise BadInput(f"No frame of {speaker.path} shows a face.", hint="Prepare another clip.")
-    return [best[ping_pong(k, len(best))] for k in range(count)]
-
-
-def ping_pong(step: int, length: int) -> int:
-    """Position after `step` steps of walking to and fro over `length` places.
-
-    >>> [ping_pong(k, 3) for k in range(6)]
-    [0, 1, 2, 1, 0, 1]
-    """
-    if length == 1:
-        return 0
-    turn = step % (2 * length - 2)
-    return turn if turn < length else 2 * length - 2 - turn
-
-
-def drive(
+def stream(
     speaker: SpeakerFolder,
-    avatar: Avatar,
-    samples: NDArray[np.float32],
-    references: list[int],
-) -> HeadMotion:
-    """Head motion for the sound: the mouth from the translator, all else from the references."""
+    audio: Path,
+    to: BinaryIO,
+    kind: str,
+    config: SpeakConfig,
+    progress: Progress,
+) -> None:
+    """Write frames (and sound) to a pipe as they are made.
+
+    Args:
+        speaker: A fitted speaker.
+        audio: What it says.
+        to: An open file, such as standard output.
+        kind: A name of `media.encoding.STREAMS`, or "raw": the bytes of the frames, no sound.
+        config: How it talks.
+        progress: Gets counts and notes.
+
+    Raises:
+        BrokenPipeError: whoever reads has enough.
+    """
+    from talkgs_cli.media.encoding import STREAMS, VideoWriter
+
+    if kind != "raw" and kind not in STREAMS:
+        raise UsageError(
+            f"There is no stream {kind!r}.", hint=f"Known: {', '.join([*STREAMS, 'raw'])}."
+        )
+    if config.background == "alpha" and kind != "raw":
+        raise UsageError(
+            f"A {kind} stream can't hold a transparent background.",
+            hint="Use --stream-format raw: RGBA frames.",
+        )
+    performance = _performance(speaker, config, progress)
+    sound = _sound(audio, config)
+    total = _expected_frames(sound, performance.frame_rate)
+    with (
+        progress.stage("Speaking", total) as advance,
+        closing(performance.frames(sound)) as frames,
+    ):
+        if kind == "raw":
+            for frame in frames:
+                to.write(frame.tobytes())
+                to.flush()
+                advance(1)
+            return
+        with VideoWriter(
+            to,
+            performance.size,
+            performance.frame_rate,
+            audio,
+            crf=config.crf,
+            preset=config.preset,
+            metadata=SYNTHETIC,
+            kind=STREAMS[kind],
+            audio_start_s=sound.start_s,
+            audio_duration_s=sound.duration_s,
+        ) as writer:
+            for frame in frames:
+                writer.write(frame)
+                advance(1)
+    _heard(sound, progress)
+
+
+def frames_of_speech(
+    speaker: SpeakerFolder, audio: Path, config: SpeakConfig
+) -> Generator[NDArray[np.uint8]]:
+    """The finished frames one by one; what `talkgs_cli.speak` yields."""
+    performance = _performance(speaker, config, SilentProgress())
+    yield from performance.frames(_sound(audio, config))
+
+
+def _performance(speaker: SpeakerFolder, config: SpeakConfig, progress: Progress) -> Performance:
     import torch
 
-    from talkgs_cli.networks.audio_encoder import load_encoder
-    from talkgs_cli.networks.motion_translator import MotionTranslator
-    from talkgs_cli.types import unpack_mouth
+    from talkgs_cli.rendering.warm_up import compile_kernels
+    from talkgs_cli.stages.speak_frames import Performance
 
-    if not speaker.translator.is_file():
-        raise BadInput(
-            f"{speaker.path} has no lip model: its video came without sound.",
-            hint="Prepare and fit a clip with sound.",
-        )
-    translator = MotionTranslator.load(speaker.translator)
-    features = load_encoder(translator.about.encoder).encode(samples)
-    mouth = translator.predict(features, len(references), speaker.frame_rate)
-    rest = avatar.tracking.motion.at(torch.tensor(references))
-    return unpack_mouth(
-        mouth, rest, avatar.head.head.mouth_expression, avatar.tracking.mouth_correctives
+    speaker.require_fit()
+    torch.set_num_threads(1)  # torch's own threads fight the rasteriser's (docs/rendering.md)
+    performance = Performance(speaker, config, progress)
+    compile_kernels(progress, backward=False)
+    return performance
+
+
+def _sound(audio: Path, config: SpeakConfig) -> SoundStream:
+    from talkgs_cli.media.audio import SoundStream
+
+    return SoundStream(
+        audio,
+        start_s=Fraction(str(config.start_s)),
+        duration_s=None if config.duration_s is None else Fraction(str(config.duration_s)),
     )
 
 
-def original_frames(speaker: SpeakerFolder, references: list[int]) -> Iterator[NDArray[np.uint8]]:
-    """The original frames of `references` (steps of one, either way), a chunk in memory at most."""
-    from talkgs_cli.media.video import read_frames
+def _promised_s(sound: SoundStream) -> Fraction | None:
+    """Length of the part of the sound that is asked for, as the file tells it; it may be wrong."""
+    from talkgs_cli.media.probe import sound_duration_s
 
-    height, width = speaker.size
-    longest = max(1, CHUNK_BYTES // (height * width * 3))
-    for first, last in _runs(references, longest):
-        low, high = min(first, last), max(first, last)
-        start_s = float(low / speaker.frame_rate)
-        frames = read_frames(speaker.video, start_s=start_s, frames=high - low + 1)
-        if last >= first:
-            yield from frames
-        else:
-            yield from reversed(list(frames))
+    whole_s = sound_duration_s(sound.path)
+    if whole_s is None:
+        return sound.duration_s
+    rest_s = max(Fraction(0), Fraction(whole_s) - sound.start_s)
+    return rest_s if sound.duration_s is None else min(rest_s, sound.duration_s)
 
 
-def _runs(references: list[int], longest: int) -> Iterator[tuple[int, int]]:
-    """Cut the walk into straight pieces; those that go backwards are at most `longest` long."""
-    start = 0
-    for k in range(1, len(references) + 1):
-        step = references[k] - references[k - 1] if k < len(references) else 0
-        direction = references[start + 1] - references[start] if k - start > 1 else step
-        full = direction < 0 and k - start >= longest
-        if abs(step) != 1 or step != direction or full:
-            yield references[start], references[k - 1]
-            start = k
+def _expected_frames(sound: SoundStream, frame_rate: Fraction) -> int | None:
+    promised_s = _promised_s(sound)
+    return None if promised_s is None else max(1, round(promised_s * frame_rate))
+
+
+def _heard(sound: SoundStream, progress: Progress) -> dict[str, Any]:
+    """What was used of the sound; tells the user where it is less than the file promises."""
+    used_s, promised_s = sound.samples / sound.sample_rate_hz, _promised_s(sound)
+    lost_s = max(0.0, float(promised_s) - used_s) if promised_s is not None else 0.0
+    if lost_s > LOST_S:
+        progress.note(
+            f"{sound.path} is damaged or cut off: {used_s:.2f} s of {float(promised_s or 0):.2f} s "
+            "of sound could be read and were used."
+        )
+    elif sound.damage:
+        progress.note(f"{sound.path} is damaged in places ({sound.damage}); the rest was used.")
+    return {
+        "used_s": round(used_s, 3),
+        "lost_s": round(lost_s, 3) if lost_s > LOST_S else 0.0,
+        "damage": sound.damage,
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _already_done(record_file: Path, video: Path, request: dict[str, Any]) -> dict[str, Any] | None:
-    import json
-
     if not (video.is_file() and record_file.is_file()):
         return None
-    record = json.loads(record_file.read_text(encoding="utf-8"))
+    try:
+        record = json.loads(record_file.read_text(encoding="utf-8"))
+    except ValueError:
+        return None  # written by something else: say it again
     return {**record["result"], "already_done": True} if record["request"] == request else None
-
-
-class Clock:
-    """Adds up the seconds spent in named parts."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
-
-    def part(self, name: str) -> _Part:
-        """Time a `with` block under `name`."""
-        return _Part(self._seconds, name)
-
-    def over(self, name: str, items: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-        """Time how long each item takes to arrive."""
-        while True:
-            with self.part(name):
-                item = next(items, None)
-            if item is None:
-                return
-            yield item
-
-    def parts(self) -> dict[str, float]:
-        """Seconds by part."""
-        return {name: round(seconds, 3) for name, seconds in self._seconds.items()}
-
-
-class _Part:
-    def __init__(self, seconds: dict[str, float], name: str) -> None:
-        self._seconds, self._name = seconds, name
-
-    def __enter__(self) -> None:
-        self._started = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        spent = time.monotonic() - self._started
-        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + spent
