@@ -62,6 +62,8 @@ class PrepareConfig:
     photometric: bool = True
     # Move the sound by its offset from the mouth, where one is found.
     fix_offset: bool = False
+    # Audio encoder of the clip's sound: a name of networks.audio_encoder.ENCODERS.
+    encoder: str = "whisper-tiny.en"
     # What the user said about the person's consent.
     consent: str = "not stated"
 

@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 
 from talkgs_cli import assets
 from talkgs_cli.app import app
-from talkgs_cli.assets import ASSETS, Asset, AssetFile, PackageFile, sources
+from talkgs_cli.assets import ASSETS, Asset, AssetFile, HubFiles, PackageFile, sources
+from talkgs_cli.assets.hub import REPOSITORY, REVISION
 from talkgs_cli.errors import DownloadFailed, MachineLacks, UsageError
 
 FILES = {"weights.bin": b"weights" * 100, "config.json": b"{}"}
@@ -96,11 +97,15 @@ def nothing_half_written(cache: Path) -> bool:
 @pytest.mark.parametrize("asset", ASSETS.values(), ids=lambda asset: asset.name)
 def test_every_asset_is_pinned_and_licensed(asset: Asset) -> None:
     assert asset.licence in {"Apache-2.0", "CC0-1.0", "MIT", "BSD-2-Clause"}
-    name, _, version = asset.package.requirement.partition("==")
-    assert name
-    assert version[0].isdigit()
-    for digest in (asset.package.sha256, *(file.sha256 for file in asset.files)):
-        assert len(bytes.fromhex(digest)) == 32
+    if isinstance(asset.origin, HubFiles):
+        assert REPOSITORY.fullmatch(asset.origin.repository)
+        assert REVISION.fullmatch(asset.origin.revision)
+    else:
+        name, _, version = asset.origin.requirement.partition("==")
+        assert name
+        assert version[0].isdigit()
+        assert len(bytes.fromhex(asset.origin.sha256)) == 32
+    assert all(len(bytes.fromhex(file.sha256)) == 32 for file in asset.files)
     assert all(file.size > 0 for file in asset.files)
 
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from talkgs_cli.app import app
-from talkgs_cli.assets import ASSETS
+from talkgs_cli.assets import needed_assets
 from talkgs_cli.errors import MachineLacks
 from talkgs_cli.stages import doctor as stage
 
@@ -64,7 +64,7 @@ def test_missing_assets_are_a_problem_with_the_command_that_fetches_them(
     answer = json.loads(result.stdout)
     assert result.exit_code == 4
     assert answer["ok"] is False
-    for name in ASSETS:
+    for name in needed_assets():
         assert name in lacks(answer)
     assert "talkgs assets --pull" in lacks(answer)
     shown = CliRunner().invoke(app, ["doctor"])

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from demo_fixtures import DemoVideo
 from skimage import data
 
 from talkgs_cli.config import PrepareConfig
@@ -23,7 +25,7 @@ from talkgs_cli.media.video import read_frames
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import prepare as stage
-from talkgs_cli.stages.prepare import prepare, stored_rate, stored_size
+from talkgs_cli.stages.prepare import _encode_sound, prepare, stored_rate, stored_size
 from talkgs_cli.stages.prepare_sync import estimate_offset_s
 from talkgs_cli.stages.prepare_verdict import Evidence, judge
 from talkgs_cli.types import LABELS, VideoInfo
@@ -427,3 +429,22 @@ def test_a_refused_video_leaves_no_folder(tmp_path: Path):
     with pytest.raises(BadInput, match="No face"):
         prepare(video, tmp_path / "speaker", PrepareConfig(), SilentProgress())
     assert [p.name for p in tmp_path.iterdir()] == ["grey.mp4"]
+
+
+def test_an_encoder_that_can_t_be_had_is_told_before_the_work(
+    tmp_path: Path, demo_video: DemoVideo
+) -> None:
+    with pytest.raises(UsageError, match="no audio encoder 'ears'"):
+        prepare(demo_video.path, tmp_path / "s", PrepareConfig(encoder="ears"), SilentProgress())
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_chosen_encoder_is_the_one_recorded(prepared_speaker: Path, speaker_copy) -> None:
+    speaker = SpeakerFolder.open_(speaker_copy(prepared_speaker))
+    assert speaker.load_audio_features().encoder == "whisper-tiny.en"
+    assert speaker.stage("prepare")["result"]["encoder"] == "whisper-tiny.en"
+    speaker.audio_features.unlink()
+    sound = SimpleNamespace(samples=read_audio(speaker.audio))
+    _encode_sound(speaker, sound, "log-mel")
+    stored = speaker.load_audio_features()
+    assert (stored.encoder, stored.values.shape[1]) == ("log-mel", 80)

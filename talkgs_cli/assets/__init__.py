@@ -13,18 +13,20 @@ from talkgs_cli.assets.store import (
     pull,
     state,
 )
-from talkgs_cli.assets.table import ASSETS, Asset, AssetFile, PackageFile
+from talkgs_cli.assets.table import ASSETS, Asset, AssetFile, HubFiles, PackageFile, needed_assets
 
 __all__ = [
     "ASSETS",
     "Asset",
     "AssetFile",
+    "HubFiles",
     "PackageFile",
     "cache_dir",
     "fetch",
     "fetch_file",
     "is_present",
     "listing",
+    "needed_assets",
     "pull",
     "state",
 ]

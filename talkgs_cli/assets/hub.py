@@ -144,6 +144,19 @@ def download(source: HubRevision, name: str, target: Path, advance: Callable[[in
     return digest
 
 
+def megabytes(advance: Callable[[int], None]) -> Callable[[int], None]:
+    """Count bytes, and advance a progress that counts whole megabytes."""
+    counted = 0
+
+    def count(arrived: int) -> None:
+        nonlocal counted
+        whole = (counted + arrived) // 1_000_000 - counted // 1_000_000
+        counted += arrived
+        advance(whole)
+
+    return count
+
+
 def _stream(
     source: HubRevision, name: str, part: Path, advance: Callable[[int], None]
 ) -> str | None:

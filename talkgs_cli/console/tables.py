@@ -91,8 +91,9 @@ def print_doctor(answer: dict[str, Any]) -> None:
     for name, backend in answer["backends"].items():
         usable = "usable" if backend["usable"] else "not usable"
         print_result(f"{name:<10}{usable}: {backend['reason']}")
-    present = [asset["name"] for asset in answer["assets"] if asset["state"] == "present"]
-    print_result(f"{'assets':<10}{len(present)} of {len(answer['assets'])} in the cache")
+    needed = [asset for asset in answer["assets"] if not asset["extra"]]
+    present = [asset["name"] for asset in needed if asset["state"] == "present"]
+    print_result(f"{'assets':<10}{len(present)} of {len(needed)} in the cache")
     for problem in answer["problems"]:
         print_result(f"Problem: {problem['what']}\n    Fix: {problem['fix']}")
     for advice in answer["advice"]:
@@ -114,7 +115,7 @@ def print_assets(answer: dict[str, Any]) -> None:
             asset["name"],
             asset["licence"],
             f"{asset['size'] / 1e6:.1f} MB",
-            asset["state"],
+            asset["state"] + (f", for talkgs[{asset['extra']}]" if asset["extra"] else ""),
             asset["sources"][0],
         ]
         for asset in answer["assets"]

@@ -1,19 +1,21 @@
 """Sound to features at 50 Hz: what is being said, and how loudly, in one vector each 20 ms.
 
 It knows nothing of faces or frames; `timing` relates its samples to video. Sample k describes the
-sound around k / 50 s. Each encoder is a file of its own with a function `load`, and a line here.
+sound around k / 50 s. Each encoder is a file of its own and a line here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from talkgs_cli.errors import UsageError
+from talkgs_cli.errors import MachineLacks, UsageError
 from talkgs_cli.networks.audio_windows import (
     SAMPLE_RATE_HZ,
     SAMPLES_PER_FEATURE,
@@ -34,13 +36,30 @@ __all__ = [
     "load_encoder",
     "measure_loudness",
     "normalise_loudness",
+    "require_encoder",
 ]
 
+
+@dataclass(frozen=True)
+class Entry:
+    """Where an encoder is: a module of this package with `load(name, threads)`.
+
+    Attributes:
+        module: Imported when the encoder is asked for.
+        package: What it needs beyond what talkgs always needs.
+        extra: The extra of talkgs that brings the package.
+    """
+
+    module: str
+    package: str = ""
+    extra: str = ""
+
+
 ENCODERS = {
-    "whisper-tiny.en": "talkgs_cli.networks.whisper_encoder",
-    "log-mel": "talkgs_cli.networks.log_mel_encoder",
+    "whisper-tiny.en": Entry("whisper_encoder"),
+    "wav2vec2-base-960h": Entry("wav2vec2_encoder", package="transformers", extra="wav2vec2"),
+    "log-mel": Entry("log_mel_encoder"),
 }
-"""Where each encoder's `load(name, threads)` is; imported when it is asked for."""
 
 DEFAULT_ENCODER = "whisper-tiny.en"
 
@@ -96,9 +115,26 @@ def load_encoder(name: str = DEFAULT_ENCODER, threads: int = 0) -> AudioEncoder:
         MachineLacks: the extra it needs isn't installed.
         DownloadFailed: its weights can't be had.
     """
+    require_encoder(name)
+    module = import_module(f"{__package__}.{ENCODERS[name].module}")
+    encoder: AudioEncoder = module.load(name, threads)
+    return encoder
+
+
+def require_encoder(name: str) -> None:
+    """Check that an encoder can be loaded here; downloads nothing.
+
+    Raises:
+        UsageError: an unknown name.
+        MachineLacks: the extra it needs isn't installed.
+    """
     if name not in ENCODERS:
         raise UsageError(
             f"There is no audio encoder {name!r}.", hint=f"Known: {', '.join(ENCODERS)}"
         )
-    encoder: AudioEncoder = import_module(ENCODERS[name]).load(name, threads)
-    return encoder
+    entry = ENCODERS[name]
+    if entry.package and find_spec(entry.package) is None:
+        raise MachineLacks(
+            f"The audio encoder {name} needs the package {entry.package}.",
+            hint=f"Install it with: pip install 'talkgs[{entry.extra}]'",
+        )

@@ -171,9 +171,14 @@ def _disk(problems: list[dict[str, str]]) -> float:
 def _assets(problems: list[dict[str, str]]) -> list[dict[str, Any]]:
     found = assets.listing()["assets"]
     for state in ("missing", "damaged"):
-        names = [asset["name"] for asset in found if asset["state"] == state]
+        names = [
+            asset["name"]
+            for asset in found
+            if asset["state"] == state and (state == "damaged" or not asset["extra"])
+        ]
         if names:
             problems.append(
                 _problem(f"Assets {state}: {', '.join(names)}.", "talkgs assets --pull")
             )
-    return [{key: asset[key] for key in ("name", "state", "size", "licence")} for asset in found]
+    told = ("name", "state", "size", "licence", "extra")
+    return [{key: asset[key] for key in told} for asset in found]

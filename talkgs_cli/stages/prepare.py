@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 QUICK_LOOKS = 12
 NEAR_LOSSLESS_CRF = 12
-ENCODER = "whisper-tiny.en"
 
 
 def prepare(
@@ -72,6 +71,7 @@ def prepare(
         MachineLacks: `out` can't be written.
     """
     from talkgs_cli.media.probe import probe
+    from talkgs_cli.networks.audio_encoder import require_encoder
     from talkgs_cli.stages.flame import head_for, head_name
     from talkgs_cli.stages.prepare_assess import assess
     from talkgs_cli.stages.prepare_report import write_report
@@ -81,6 +81,7 @@ def prepare(
     out = Path(out)
     info = probe(video)
     refuse_too_short(video, info.duration_s)
+    require_encoder(config.encoder)
     request = Request(file_sha256(video), replace(config, head=head_name(config.head)))
     previous = finished_speaker(out)
     if previous is not None and not force:
@@ -99,7 +100,7 @@ def prepare(
         with ThreadPoolExecutor(1, thread_name_prefix="beside") as beside:
             # Neither needs the crops: they run while those are made.
             fitted = beside.submit(_fit_head, head, speaker, observations, size, rate)
-            encoded = beside.submit(_encode_sound, speaker, sound)
+            encoded = beside.submit(_encode_sound, speaker, sound, config.encoder)
             crop, sharpness = _crop_and_label(speaker, observations, size, config, progress)
             with progress.stage("Fitting the head", None):
                 landmark_track = fitted.result()
@@ -125,6 +126,7 @@ def prepare(
             "frame_rate": str(rate),
             "head": config.head.partition(":")[0],
             "consent": request.config.consent,
+            "encoder": config.encoder if sound else None,
         }
         write_report(video.name, speaker, head, tracking, timeline, result, progress)
     result |= {
@@ -350,11 +352,11 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _encode_sound(speaker: SpeakerFolder, sound: Sound | None) -> None:
+def _encode_sound(speaker: SpeakerFolder, sound: Sound | None, name: str) -> None:
     """media/audio_features.safetensors."""
     from talkgs_cli.networks.audio_encoder import load_encoder
 
     if sound is None or speaker.audio_features.is_file():
         return
-    encoder = load_encoder(ENCODER)
+    encoder = load_encoder(name)
     speaker.save_audio_features(encoder.encode(sound.samples), encoder.name)
