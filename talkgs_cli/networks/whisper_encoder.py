@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,10 @@ class WhisperEncoder(WindowedEncoder):
         import ctranslate2
 
         self.name = name
-        self._model: Any = ctranslate2.models.Whisper(
-            str(folder), device="cpu", compute_type="float32", intra_threads=threads
-        )
+        with _torch_threads_kept():
+            self._model: Any = ctranslate2.models.Whisper(
+                str(folder), device="cpu", compute_type="float32", intra_threads=threads
+            )
         self.dim = self._states(np.zeros((MELS, 100), np.float32)).shape[1] + MELS
 
     def window_features(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -42,16 +45,26 @@ class WhisperEncoder(WindowedEncoder):
 
     def _states(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
         import ctranslate2
-        import torch
 
         view = ctranslate2.StorageView.from_array(np.ascontiguousarray(mel[None]))
-        threads = torch.get_num_threads()
-        try:
+        with _torch_threads_kept():
             return np.array(self._model.encode(view, to_cpu=True), np.float32)[0]
-        finally:
-            # Both use OpenMP: CTranslate2 sets the thread count of the whole process, and a fit
-            # that goes on with more torch threads than it asked for is several times slower.
-            torch.set_num_threads(threads)
+
+
+@contextmanager
+def _torch_threads_kept() -> Iterator[None]:
+    """Let CTranslate2 not change the number of torch threads.
+
+    Both use OpenMP: CTranslate2 sets the thread count of the whole process, and a fit that goes on
+    with more torch threads than it asked for is several times slower.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def load(name: str, threads: int) -> WhisperEncoder:
