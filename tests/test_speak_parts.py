@@ -144,6 +144,18 @@ def test_poses_from_a_file_keep_their_movement_and_come_to_the_speakers_place(tm
     assert torch.allclose(mean_pose(at[[0, 3]]), home, atol=1e-5)
 
 
+def test_what_export_writes_can_be_played(prepared_speaker: Path, tmp_path) -> None:
+    from talkgs_cli.stages.export import motion_npz
+
+    speaker = SpeakerFolder.open_(prepared_speaker)
+    (tmp_path / "motion.npz").write_bytes(motion_npz(speaker))
+    poses = speaker.load_tracking().motion.world_to_camera
+    track = PoseTrack.read(tmp_path / "motion.npz")
+    assert track.frame_rate == float(speaker.frame_rate)
+    own = track.moved_to(mean_pose(poses)).at(np.arange(5) / float(speaker.frame_rate))
+    assert torch.allclose(own, poses[:5], atol=1e-4)  # its own poses stay where they are
+
+
 @pytest.mark.parametrize("damage", ["missing", "text", "shape", "scaled", "rate"])
 def test_a_file_that_holds_no_poses_is_refused(tmp_path, damage: str) -> None:
     path = tmp_path / "p.npz"

@@ -39,6 +39,8 @@ class PoseTrack:
     def read(cls, path: Path) -> PoseTrack:
         """Read an .npz with `world_to_camera` [T, 4, 4] and, if it isn't 25, `frame_rate`.
 
+        `talkgs export --format npz` writes such files.
+
         Raises:
             BadInput: no such file, another format, or matrices that are no poses.
         """
@@ -48,8 +50,8 @@ class PoseTrack:
         try:
             with np.load(path, allow_pickle=False) as file:
                 poses = np.asarray(file[POSES], np.float64)
-                rate = float(Fraction(str(file[RATE]))) if RATE in file else 25.0
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                rate = _rate(file[RATE]) if RATE in file else 25.0
+        except (OSError, ValueError, KeyError, ArithmeticError, zipfile.BadZipFile) as error:
             raise BadInput(f"{path} can't be read as poses: {error}", hint=hint) from error
         if poses.ndim != 3 or poses.shape[1:] != (4, 4) or not len(poses):
             raise BadInput(f"{POSES} in {path} has shape {list(poses.shape)}.", hint=hint)
@@ -93,6 +95,13 @@ class PoseTrack:
         for axis in range(3):
             out[:, axis, 3] = np.interp(place, np.arange(len(poses)), poses[:, axis, 3])
         return torch.from_numpy(out).float()
+
+
+def _rate(stored: NDArray[Any]) -> float:
+    """Frames a second: numerator and denominator as `export` writes them, a number, or a text."""
+    if stored.shape == (2,):
+        return float(Fraction(int(stored[0]), int(stored[1])))
+    return float(Fraction(str(stored)))
 
 
 def mean_pose(world_to_camera: Tensor) -> Tensor:
