@@ -244,6 +244,18 @@ def test_transcoding_gives_a_constant_rate_the_sound_and_progress(tmp_path: Path
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_transcoding_can_turn_the_picture(turns: int, tmp_path: Path) -> None:
+    picture = patches(96, 128)
+    picture[:48] //= 2
+    source = write_video(tmp_path / "s.mp4", [picture] * 5)
+    expected = np.rot90(picture, turns)
+    transcode(source, tmp_path / "t.mp4", expected.shape[:2], Fraction(25), quarter_turns=turns)
+    turned = next(iter(read_frames(tmp_path / "t.mp4")))
+    assert turned.shape == expected.shape
+    assert np.abs(turned.astype(int) - expected).mean() < 6
+
+
 # -- writing ---------------------------------------------------------------------------------------
 
 

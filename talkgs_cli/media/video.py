@@ -104,7 +104,11 @@ def _read_frame(process: Process, height: int, width: int) -> NDArray[np.uint8] 
 
 
 def to_rgb_size(
-    picture: Any, stream: VideoStream, size: tuple[int, int], frame_rate: Fraction | None
+    picture: Any,
+    stream: VideoStream,
+    size: tuple[int, int],
+    frame_rate: Fraction | None,
+    quarter_turns: int = 0,
 ) -> Any:
     """Filters from a stored picture to a constant rate and square, standard-range pixels.
 
@@ -113,6 +117,8 @@ def to_rgb_size(
         stream: What the file says of itself.
         size: (height, width) wanted.
         frame_rate: Constant rate, or None to keep the frames as they are.
+        quarter_turns: How often the picture is turned by 90 degrees, anticlockwise; `size` is that
+            of the turned picture.
     """
     if stream.interlaced:
         picture = picture.filter("bwdif", mode="send_frame")
@@ -120,6 +126,8 @@ def to_rgb_size(
         picture = picture.filter("fps", f"{frame_rate}", start_time=0)
     if stream.transfer in HDR_TRANSFERS and has_filter(ffmpeg_program(), "zscale"):
         picture = _tone_map(picture)
+    for _ in range(quarter_turns % 4):
+        picture = picture.filter("transpose", "cclock")
     colours = {"in_color_matrix": "bt709" if stream.info.size[0] >= 720 else "bt601"}
     return picture.filter(
         "scale",
@@ -150,6 +158,7 @@ def transcode(
     crf: int = 12,
     preset: str = "veryfast",
     advance: Callable[[int], None] = lambda frames: None,
+    quarter_turns: int = 0,
 ) -> None:
     """Write a video again at a constant rate with its sound, both starting at zero.
 
@@ -161,6 +170,8 @@ def transcode(
         crf: x264 quality; 12 can't be told from the source by eye.
         preset: x264 speed.
         advance: Told how many more frames are written.
+        quarter_turns: How often the picture is turned by 90 degrees, anticlockwise; `size` is that
+            of the turned picture.
 
     Raises:
         BadInput: the source is damaged from its first frame.
@@ -168,7 +179,7 @@ def transcode(
     """
     stream = probe_stream(source)
     read = ffmpeg.input(file_url(source), protocol_whitelist=LOCAL_FILES_ONLY)
-    picture = to_bt709(to_rgb_size(read["v:0"], stream, size, frame_rate), size)
+    picture = to_bt709(to_rgb_size(read["v:0"], stream, size, frame_rate, quarter_turns), size)
     streams = [picture]
     if stream.info.has_audio:
         streams.append(read["a:0"].filter("aresample", **SOUND_AT_ZERO))

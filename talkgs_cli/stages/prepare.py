@@ -6,16 +6,14 @@ Every step leaves its file in OUT.partial, so that an interrupted run continues 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkgs_cli.config import PrepareConfig, to_json
-from talkgs_cli.runtime import Progress, SilentProgress, atomic_path, peak_rss_mb
+from talkgs_cli.runtime import Progress, SilentProgress, atomic_path, one_thread, peak_rss_mb
 from talkgs_cli.speaker import SpeakerFolder, crop_to_json
 from talkgs_cli.stages.prepare_folder import (
     Request,
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from talkgs_cli.stages.prepare_tracking import Observations
     from talkgs_cli.types import Crop, HeadModel, Tracking, VideoInfo
 
-QUICK_LOOKS = 12
 NEAR_LOSSLESS_CRF = 12
 
 
@@ -74,6 +71,7 @@ def prepare(
     from talkgs_cli.networks.audio_encoder import require_encoder
     from talkgs_cli.stages.flame import head_for, head_name
     from talkgs_cli.stages.prepare_assess import assess
+    from talkgs_cli.stages.prepare_look import quarter_turns
     from talkgs_cli.stages.prepare_report import write_report
     from talkgs_cli.stages.prepare_timeline import measure_timeline
 
@@ -91,10 +89,13 @@ def prepare(
     request = keep_consent(request, previous)
     head = head_for(config.head, progress)
 
-    with work_folder(out, request) as work:
+    with one_thread(), work_folder(out, request) as work:
         speaker = SpeakerFolder.create(work, {"video_sha256": request.video_sha256})
+        turns = quarter_turns(video, info)
+        if turns % 2:
+            info = replace(info, size=info.size[::-1])
         rate, size = stored_rate(info, config), stored_size(info, config)
-        _copy_video(video, info, speaker, rate, size, progress)
+        _copy_video(video, info, speaker, rate, size, turns, progress)
         observations = _track(video, speaker, rate, progress)
         sound = _extract_sound(video, info, speaker, observations, rate, config, progress)
         with ThreadPoolExecutor(1, thread_name_prefix="beside") as beside:
@@ -114,11 +115,19 @@ def prepare(
         "crop": crop_to_json(crop),
         "has_audio": sound is not None,
     }
-    with _one_torch_thread():
+    with one_thread():
         timeline = measure_timeline(
             head, tracking, observations, sharpness, sound.samples if sound else None, rate
         )
-        result = assess(head, tracking, observations, sound, timeline, fix_offset=config.fix_offset)
+        result = assess(
+            head,
+            tracking,
+            observations,
+            sound,
+            timeline,
+            fix_offset=config.fix_offset,
+            picture_turned_deg=90 * turns,
+        )
         result |= {
             "speaker": str(out),
             "report": str(out / speaker.report.name),
@@ -187,6 +196,7 @@ def _copy_video(
     speaker: SpeakerFolder,
     rate: Fraction,
     size: tuple[int, int],
+    quarter_turns: int,
     progress: Progress,
 ) -> None:
     """media/video.mp4: what all later stages see, at a constant rate."""
@@ -195,28 +205,17 @@ def _copy_video(
     if speaker.video.is_file():
         progress.note("Continuing an interrupted preparation.")
         return
-    _look_for_a_face(video, info)
     expected = round(info.duration_s * rate)
     with progress.stage("Reading the video", expected) as advance:
-        transcode(video, speaker.video, size, rate, NEAR_LOSSLESS_CRF, advance=advance)
-
-
-def _look_for_a_face(video: Path, info: VideoInfo) -> None:
-    """Refuse a video without a face after a second instead of minutes."""
-    from talkgs_cli.assets import fetch_file
-    from talkgs_cli.media.video import read_frames
-    from talkgs_cli.tracking.landmarks import FaceLandmarker
-
-    landmarker = FaceLandmarker(fetch_file("face_landmarker"))
-    looked_at = 0
-    for look in range(QUICK_LOOKS):
-        start_s = info.duration_s * (look + 0.5) / QUICK_LOOKS
-        for frame in read_frames(video, start_s=start_s, frames=1):
-            looked_at += 1
-            landmarker.reset()
-            if landmarker.track(frame) is not None:
-                return
-    refuse_without_face(video, 0, looked_at)
+        transcode(
+            video,
+            speaker.video,
+            size,
+            rate,
+            NEAR_LOSSLESS_CRF,
+            advance=advance,
+            quarter_turns=quarter_turns,
+        )
 
 
 def _track(video: Path, speaker: SpeakerFolder, rate: Fraction, progress: Progress) -> Observations:
@@ -303,18 +302,16 @@ def _fit_head(
 
     if speaker.tracking_file.is_file():
         return speaker.load_tracking()
-    with _one_torch_thread():
-        tracking = fit_head(
-            head,
-            observations.landmarks,
-            observations.blendshapes,
-            BLENDSHAPE_NAMES,
-            observations.valid,
-            size,
-            float(rate),
-            SilentProgress(),
-        )
-    return tracking
+    return fit_head(
+        head,
+        observations.landmarks,
+        observations.blendshapes,
+        BLENDSHAPE_NAMES,
+        observations.valid,
+        size,
+        float(rate),
+        SilentProgress(),
+    )
 
 
 def _align(
@@ -331,25 +328,11 @@ def _align(
     if speaker.tracking_file.is_file():
         return tracking
     if config.photometric:
-        with _one_torch_thread():
-            tracking = photometric_refinement(
-                head, tracking, crop, speaker.frame, speaker.label, progress
-            )
+        tracking = photometric_refinement(
+            head, tracking, crop, speaker.frame, speaker.label, progress
+        )
     speaker.save_tracking(tracking)
     return tracking
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """The fit's many small matrices: two threads took 71 s where one took 24, on two busy cores."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _encode_sound(speaker: SpeakerFolder, sound: Sound | None, name: str) -> None:

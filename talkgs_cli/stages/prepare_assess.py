@@ -21,6 +21,7 @@ def assess(
     timeline: Timeline,
     *,
     fix_offset: bool,
+    picture_turned_deg: int,
 ) -> dict[str, Any]:
     """The part of the JSON answer that says how good the video is.
 
@@ -31,6 +32,7 @@ def assess(
         sound: What is heard.
         timeline: The curves.
         fix_offset: Whether the sound was to be moved.
+        picture_turned_deg: By how much the picture was turned, anticlockwise.
     """
     valid = observations.valid
     error = reprojection_error(head, tracking)
@@ -44,6 +46,7 @@ def assess(
         has_audio=sound is not None,
         av_offset_s=None if sound is None else sound.offset_s,
         fix_offset=fix_offset,
+        picture_turned_deg=picture_turned_deg,
         landmark_error_iod=landmark_error["mean"],
         cuts_s=timeline.cuts_s,
         gaps=timeline.gaps,
@@ -59,6 +62,7 @@ def assess(
         "valid_share": round(evidence.valid_share, 4),
         "face_height_px": round(evidence.face_height_px, 1),
         "other_faces_share": round(evidence.other_faces_share, 4),
+        "picture_turned_deg": picture_turned_deg,
         "jumps": len(evidence.cuts_s),
         "landmark_error_iod": landmark_error,
         "jitter_px": round(error["jitter_px"], 4),

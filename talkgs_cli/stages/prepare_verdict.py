@@ -42,6 +42,7 @@ class Evidence:
         has_audio: Whether there is sound that isn't silence.
         av_offset_s: Lag of the sound, or None.
         fix_offset: Whether the sound was to be moved by that.
+        picture_turned_deg: By how much the picture was turned to stand upright, anticlockwise.
         landmark_error_iod: Mean distance of the fitted head's landmarks, or None before the fit.
         cuts_s: When the picture is cut, or the face jumps as at a cut.
         gaps: Where no face is seen.
@@ -61,6 +62,7 @@ class Evidence:
     has_audio: bool
     av_offset_s: float | None
     fix_offset: bool = False
+    picture_turned_deg: int = 0
     landmark_error_iod: float | None = None
     cuts_s: tuple[float, ...] = ()
     gaps: tuple[Span, ...] = ()
@@ -177,6 +179,12 @@ def _serious(evidence: Evidence) -> list[str]:
 def _minor(evidence: Evidence) -> list[str]:
     """What could be better."""
     found = []
+    if evidence.picture_turned_deg:
+        way = {90: "on its side", 180: "upside down", 270: "on its side"}
+        found.append(
+            f"The face was {way[evidence.picture_turned_deg]}, and no flag in the file says so: "
+            "the picture was turned upright."
+        )
     seconds = evidence.valid_frames / evidence.frame_rate
     if SHORT_S / 2 <= seconds < SHORT_S:
         found.append(f"{seconds:.0f} s of face is little; a minute gives a better mouth.")

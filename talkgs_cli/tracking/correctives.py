@@ -1,8 +1,8 @@
 """The speaker's own correctives: what the head model can't do, as a small linear basis.
 
-Landmark residuals of all frames are compressed to a few mouth modes, a few upper-face modes and
-their mean, and spread from landmarks to vertices. It moves skin only: teeth, tongue and eyeballs
-stay what the model says. It solves no pose.
+Landmark residuals of all frames are compressed to a few modes each of mouth, eyelids and upper
+face and their mean, and spread from landmarks to vertices. It moves skin only: teeth, tongue and
+eyeballs stay what the model says. It solves no pose.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from talkgs_cli.types import REGIONS, HeadModel
 
 MOUTH_MODES = 12
+LID_MODES = 5
 UPPER_MODES = 8
 SPREAD = 0.10  # width of the spreading kernel, share of the eye distance
 KERNEL_RIDGE = 0.15
@@ -25,6 +26,8 @@ LARGEST = 0.25  # residuals beyond this share of the eye distance are not the fa
 RIGID_REGIONS = ("upper_teeth", "lower_teeth", "tongue", "eyes", "mouth_interior")
 # The border between mouth and upper face, as heights between lips (0) and eyes (1).
 MOUTH_BELOW, UPPER_ABOVE = 0.35, 0.65
+# How far the eyelids reach from the lid line, share of the eye distance: all of it, and none.
+LIDS_WITHIN, LIDS_NOT_BEYOND = 0.03, 0.10
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,11 @@ class Correctives:
     """A linear basis, and how to find its coefficients.
 
     Attributes:
-        basis: [C, V, 3] metres; first the mouth modes, then the upper face, last the mean.
+        basis: [C, V, 3] metres; first the mouth modes, then lids and upper face, last the mean.
         mouth_count: How many belong to the mouth.
         mean: [L used, 3] the mean residual.
         limit_m: Residuals longer than this are left out.
-        groups: Mouth and upper face.
+        groups: Mouth, eyelids and upper face.
     """
 
     basis: Tensor
@@ -72,11 +75,17 @@ class Spreading:
         head: The head model with the speaker's identity settled.
         eyes: Outer eye corners, positions in the head's landmark table: (right, left).
         lips: Positions in the landmark table of the middle inner lips: (upper, lower).
+        lids: Positions in the landmark table of the points on the lid lines.
         usable: [L] bool, landmarks that lie on skin.
     """
 
     def __init__(
-        self, head: HeadModel, eyes: tuple[int, int], lips: tuple[int, int], usable: Tensor
+        self,
+        head: HeadModel,
+        eyes: tuple[int, int],
+        lips: tuple[int, int],
+        lids: list[int],
+        usable: Tensor,
     ) -> None:
         none = torch.zeros(0)
         no_expression = torch.zeros(1, head.expression_count)
@@ -104,8 +113,10 @@ class Spreading:
         height = (closed[corners] * weights[..., None]).sum(1)[:, 1]
         mouth = (height[lips[0]] + height[lips[1]]) / 2
         level = (height - mouth) / ((height[eyes[0]] + height[eyes[1]]) / 2 - mouth)
-        share = ((UPPER_ABOVE - level) / (UPPER_ABOVE - MOUTH_BELOW)).clamp(0, 1)
-        self.mouth_share = (share * share * (3 - 2 * share))[usable]  # [L used]
+        self.mouth_share = _ramp((UPPER_ABOVE - level) / (UPPER_ABOVE - MOUTH_BELOW))[usable]
+        off = torch.cdist(points, points[lids]).min(dim=1).values / self.eye_distance  # [L]
+        lid_share = _ramp((LIDS_NOT_BEYOND - off) / (LIDS_NOT_BEYOND - LIDS_WITHIN))[usable]
+        self.lid_share = lid_share * (1 - self.mouth_share)  # [L used]
 
 
 def learn_correctives(residual: Tensor, spreading: Spreading) -> Correctives:
@@ -124,9 +135,10 @@ def learn_correctives(residual: Tensor, spreading: Spreading) -> Correctives:
     )
     mean = residual.mean(dim=0)
     varying = residual - mean
-    share = spreading.mouth_share[:, None]
+    mouth, lids = spreading.mouth_share[:, None], spreading.lid_share[:, None]
+    parts = ((mouth, MOUTH_MODES), (lids, LID_MODES), (1 - mouth - lids, UPPER_MODES))
     bases, groups = [], []
-    for part_share, count in ((share, MOUTH_MODES), (1 - share, UPPER_MODES)):
+    for part_share, count in parts:
         part = varying * part_share
         modes = torch.einsum("lk,ckd->cld", sharpen, _principal(part, count))
         shown = torch.einsum("lk,ckd->cld", blur, modes).flatten(1)  # [C, 3 L]
@@ -139,6 +151,12 @@ def learn_correctives(residual: Tensor, spreading: Spreading) -> Correctives:
     bases.append((sharpen @ mean)[None])
     basis = torch.einsum("vl,cld->cvd", spreading.to_vertices, torch.cat(bases))
     return Correctives(basis, MOUTH_MODES, mean, limit, tuple(groups))
+
+
+def _ramp(share: Tensor) -> Tensor:
+    """0 below 0, 1 above 1, smooth between."""
+    share = share.clamp(0, 1)
+    return share * share * (3 - 2 * share)
 
 
 def _trimmed(residual: Tensor, limit_m: float) -> Tensor:

@@ -233,6 +233,7 @@ def _correct(
         settled,
         (position[OUTER_EYE_RIGHT], position[OUTER_EYE_LEFT]),
         (position[INNER_LIP_UPPER], position[INNER_LIP_LOWER]),
+        [position[mark] for mark in EYES if mark in position],
         usable,
     )
     count = len(state.jaw)

@@ -58,6 +58,7 @@ INPUT_SIZE = 256
 REGION_SCALE = 1.5  # the network was trained on squares this much larger than the face
 PRESENCE_THRESHOLD = 0.5
 REFINEMENTS = 2  # passes after a detection, whose region is too coarse for the points
+UPRIGHT_RAD = np.pi / 4
 LARGE_FACE_SHARE = 0.4  # a second face counts from this share of the largest one's size
 
 
@@ -141,6 +142,24 @@ class FaceLandmarker:
         self._region = _region_of_landmarks(landmarks)
         (scores,) = self._scores(landmarks[None, BLENDSHAPE_POINTS, :2])
         return FaceObservation(landmarks, scores.ravel(), presence, self._faces_seen)
+
+    def upright_score(self, frame: NDArray[np.uint8]) -> float:
+        """The detector's score of the largest face that stands upright in a frame, 0 without one.
+
+        Faces on their side, and what looks like a face in one that is upside down, score lower.
+        The face that is followed is forgotten.
+
+        Args:
+            frame: [H, W, 3] uint8 RGB.
+        """
+        self.reset()
+        for box in self._detector.find(frame):
+            if abs(_region_of_box(box).angle) > UPRIGHT_RAD:
+                continue
+            found = self._locate(frame, _region_of_box(box), REFINEMENTS)
+            if found is not None and abs(_region_of_landmarks(found[0]).angle) < UPRIGHT_RAD:
+                return box.score
+        return 0.0
 
     def _detect(self, frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float] | None:
         """Look at the whole frame for the largest box that really is a face."""

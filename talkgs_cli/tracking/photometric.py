@@ -20,12 +20,15 @@ from scipy.ndimage import binary_dilation
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from talkgs_cli.runtime import Progress
+from talkgs_cli.runtime import Progress, one_thread
+from talkgs_cli.tracking.closures import Closures
 from talkgs_cli.tracking.landmark_points import (
     INNER_LIP_LOWER,
     INNER_LIP_UPPER,
+    LEFT_EYE,
     OUTER_EYE_LEFT,
     OUTER_EYE_RIGHT,
+    RIGHT_EYE,
 )
 from talkgs_cli.tracking.point_appearance import HUBER, Appearance, Band, Floats, Picture
 from talkgs_cli.types import REGIONS, Crop, HeadModel, HeadMotion, Tracking
@@ -37,6 +40,9 @@ ALIGNED_REGIONS = ("skin", "lips")
 POSE = 6
 EYE_DISTANCE_PX = 64.0  # frames are shrunk until their eyes are this far apart, at most
 ROUND_MOUTH = 0.6  # of the way from mouth to eyes
+# Half width and height of what a blink folds away, of the distance of the eyes' middles: there is
+# no texture that stays.
+LID_REACH = (0.32, 0.24)
 FACING = 0.35  # cosine of the steepest angle at which a point is looked at
 LEARNING_FRAMES = 160
 LEARNING_ROUNDS = 3
@@ -138,6 +144,7 @@ class PhotometricAligner:
             + [3 * w.shift_px * unit]  # towards the camera little can be seen
             + [w.mode] * self.modes
         )
+        self.closures = Closures(head, tracking, crop.scale * self.scale)
         self.appearance = Appearance(POINTS, DARK_NOISE)
         self.tints = [Appearance(POINTS, TINT_NOISE) for _ in range(3)]
 
@@ -151,8 +158,12 @@ class PhotometricAligner:
         )[0]
         corners = neutral[faces].double()
         normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        mouth, between_eyes = self._places(settled, neutral)
-        areas = (normals[:, 2].clamp_min(0)).numpy()  # as seen from the front
+        mouth, eyes = self._places(settled, neutral)
+        between_eyes = eyes.mean(0)
+        reach = np.array(LID_REACH) * np.linalg.norm(eyes[0] - eyes[1])
+        from_eyes = corners.mean(1).numpy()[:, None, :2] - eyes[:, :2]  # [F, 2 eyes, 2]
+        folds = (np.linalg.norm(from_eyes / reach, axis=2) < 1).any(1)
+        areas = (normals[:, 2].clamp_min(0)).numpy() * ~folds  # as seen from the front
         chosen = rng.choice(len(faces), POINTS, p=areas / areas.sum())
         weights = rng.dirichlet(np.ones(3), POINTS)
         middle = (corners[torch.from_numpy(chosen)].mean(1)).numpy()  # [K, 3]
@@ -170,11 +181,13 @@ class PhotometricAligner:
 
     @staticmethod
     def _places(settled: HeadModel, neutral: Tensor) -> tuple[Floats, Floats]:
-        """[3] of the mouth and [3] between the eyes, head frame."""
+        """[3] of the mouth and [2, 3] of the eyes, head frame."""
         points = (neutral[settled.landmark_vertices] * settled.landmark_weights[..., None]).sum(1)
         row = {int(index): k for k, index in enumerate(settled.landmark_index)}
         mouth = points[[row[INNER_LIP_UPPER], row[INNER_LIP_LOWER]]].mean(0)
-        eyes = points[[row[OUTER_EYE_LEFT], row[OUTER_EYE_RIGHT]]].mean(0)
+        eyes = torch.stack(
+            [points[[row[k] for k in lids]].mean(0) for lids in (LEFT_EYE, RIGHT_EYE)]
+        )
         return mouth.numpy(), eyes.numpy()
 
     # -- geometry --------------------------------------------------------------------------------
@@ -200,9 +213,15 @@ class PhotometricAligner:
     # -- one frame -------------------------------------------------------------------------------
 
     def _align(
-        self, picture: Picture, points: Floats, normals: Floats, pose: Floats, steps: int
+        self,
+        picture: Picture,
+        points: Floats,
+        normals: Floats,
+        pose: Floats,
+        index: int,
+        steps: int,
     ) -> _Aligned:
-        """Gauss-Newton of one frame from [K, 3] points and normals (head frame) and a pose."""
+        """Gauss-Newton of frame `index` from [K, 3] points and normals (head frame) and a pose."""
         rotation, shift = pose[:3, :3], pose[:3, 3]
         camera = points @ rotation.T + shift
         away = ((normals @ rotation.T) * camera).sum(1)
@@ -215,15 +234,21 @@ class PhotometricAligner:
         if not steps or np.count_nonzero(counted) < 10 * len(change):
             tint = band.at(picture.tint, pixels, whole=True)
             return _Aligned(change, band.at(band.value, pixels), seen, tint)
-        prior = self.weights.redundancy / self.unit**2
+        known = np.diag(1 / self.unit**2)
+        wanted = np.zeros(len(known))
+        px_per_metre = float(self.intrinsics[0, 0] / shift[2])
+        closures = self.closures.equations(index, rotation, px_per_metre, self.eye_px)
+        known[POSE:, POSE:] += closures.curvature
+        wanted[POSE:] = closures.pull
+        known, wanted = known * self.weights.redundancy, wanted * self.weights.redundancy
         moved = _Moved(points, camera - shift, camera, rotation, pixels)
         for _ in range(steps):
             residual = (band.at(band.value, moved.pixels) - self.appearance.mean) * counted
             slopes = self._slopes(band, moved) * counted[:, None]  # [K, 6 + modes]
             robust = 1 / np.maximum(1, np.abs(residual) / HUBER)
             weighted = slopes * robust[:, None]
-            curvature = (slopes.T @ weighted).astype(np.float64) + np.diag(prior)
-            gradient = weighted.T @ residual + prior * change
+            curvature = (slopes.T @ weighted).astype(np.float64) + known
+            gradient = weighted.T @ residual + known @ change - wanted
             change = change - np.linalg.solve(curvature, gradient)
             moved = self._moved(points, rotation, shift, change)
         value = band.at(band.value, moved.pixels)
@@ -298,7 +323,7 @@ class PhotometricAligner:
             for row, index in enumerate(part.tolist()):
                 pose = motion.world_to_camera[index].numpy()
                 picture = next(waiting)
-                yield index, self._align(picture, points[row], normals[row], pose, steps)
+                yield index, self._align(picture, points[row], normals[row], pose, index, steps)
 
     def _strange(self, aligned: _Aligned) -> float:
         """Share of the points round the mouth whose colour is not theirs; 0 to 1.
@@ -359,10 +384,10 @@ def photometric_refinement(
         label: Reads its label image, [S, S].
         progress: Told about one stage.
     """
-    aligner = PhotometricAligner(head, tracking, crop, frame, label)
     count = int(tracking.valid.sum())
     learning = LEARNING_ROUNDS * min(LEARNING_FRAMES, count)
-    with progress.stage("Aligning with the pixels", learning + count) as advance:
+    with one_thread(), progress.stage("Aligning with the pixels", learning + count) as advance:
+        aligner = PhotometricAligner(head, tracking, crop, frame, label)
         aligner.learn(advance)
         motion, covered = aligner.refine(advance)
     return replace(tracking, motion=motion, valid=tracking.valid & ~torch.from_numpy(covered))
