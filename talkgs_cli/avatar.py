@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from talkgs_cli.speaker import SpeakerFolder
 
 PRINCIPAL_COMPONENTS = CODE_SIZE - 3
+CODES_AT_ONCE = 2048  # frames
 CODE_LIMIT = 3.5  # standard deviations; beyond them the blendshape network was never trained
 
 
@@ -145,9 +146,13 @@ class Avatar:
     # -- rendering -------------------------------------------------------------------------------
 
     def codes(self, motion: HeadMotion) -> Tensor:
-        """[T, 16] driving codes of a motion."""
-        points = self.head.landmarks(motion.expression, motion.jaw, motion.corrective)
-        return self.code(points, motion.world_to_camera)
+        """[T, 16] driving codes of a motion, in pieces: memory does not grow with its length."""
+        codes = []
+        for start in range(0, len(motion), CODES_AT_ONCE):
+            part = motion.at(slice(start, start + CODES_AT_ONCE))
+            points = self.head.landmarks(part.expression, part.jaw, part.corrective)
+            codes.append(self.code(points, part.world_to_camera))
+        return torch.cat(codes)
 
     @torch.no_grad()
     def render(self, motion: HeadMotion) -> Iterator[tuple[NDArray[np.float32], ...]]:

@@ -1,6 +1,11 @@
 """Claims about fit: it learns, repeats itself byte for byte, continues, and never loses a fit."""
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,30 +70,48 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(
     assert speaker.gaussians.read_bytes() == first
 
 
-class Stopped(Exception):
-    pass
+EVERYTHING = replace(
+    TINY,
+    iterations=30,
+    validation_share=0.1,
+    validate_every=8,
+    mean_of_steps=8,
+    exposure=True,
+    embedding="head",
+    densify_every=6,
+    densify_gradient=0.0,
+    max_gaussians=1600,
+    checkpoint_every_s=0.0,
+)
+"""Whatever has a state of its own is switched on."""
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+import test_fit as tests
+from talkgs_cli.speaker import SpeakerFolder
+from talkgs_cli.runtime import SilentProgress
+tests.module.fit_translator = lambda *_: None
+tests.fit(SpeakerFolder.open_(Path(sys.argv[1])), tests.EVERYTHING, SilentProgress())
+"""
 
 
-def test_a_stopped_fit_continues_to_the_same_weights(speaker: SpeakerFolder, monkeypatch):
-    fit(speaker, TINY, SilentProgress())
-    whole = load_file(speaker.gaussians)
-    taken = GaussianTrainer.take_step
-
-    def stop_at_25(trainer, frame):
-        if trainer.step == 25:
-            raise Stopped
-        return taken(trainer, frame)
-
-    config = replace(TINY, checkpoint_every_s=0.0)
-    monkeypatch.setattr(GaussianTrainer, "take_step", stop_at_25)
-    with pytest.raises(Stopped):
-        fit(speaker, config, SilentProgress(), force=True)
-    assert [p.name for p in speaker.checkpoints.iterdir()] == ["000025"]
-    monkeypatch.setattr(GaussianTrainer, "take_step", taken)
-    result = fit(speaker, config, SilentProgress())
+def test_a_fit_killed_in_the_middle_ends_with_the_same_bytes(
+    speaker: SpeakerFolder, prepared_speaker: Path, tmp_path: Path
+):
+    fit(speaker, EVERYTHING, SilentProgress())
+    whole = speaker.gaussians.read_bytes()
+    other = SpeakerFolder.open_(Path(shutil.copytree(prepared_speaker, tmp_path / "killed")))
+    root = Path(__file__).parent.parent
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(other.path)], cwd=root) as process:
+        while not list(other.checkpoints.glob("00001[3-9]")) and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    result = fit(other, EVERYTHING, SilentProgress())
     assert result["resumed"]
-    for name, value in load_file(speaker.gaussians).items():
-        assert torch.equal(value, whole[name]), name
+    assert other.gaussians.read_bytes() == whole
 
 
 def test_a_second_run_does_nothing_and_another_config_needs_force(speaker: SpeakerFolder):

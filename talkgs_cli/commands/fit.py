@@ -24,7 +24,12 @@ EXAMPLES = examples(
 def fit(
     speaker: SpeakerArgument = None,
     preset: Annotated[
-        str, Option("--preset", help="draft: a first look in minutes. standard: better.")
+        str,
+        Option(
+            "--preset",
+            help="draft: a first look. standard. fine: four times as long. paper: its settings. "
+            "cuda-standard, cuda-fine: for a CUDA card.",
+        ),
     ] = "standard",
     device: Annotated[str, Option("--device", help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int | None, Option("--seed", help="Seed of everything random.")] = None,

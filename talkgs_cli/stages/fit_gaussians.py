@@ -21,6 +21,7 @@ from talkgs_cli.training.gaussian_start import Start
 from talkgs_cli.training.gaussians import GaussianTrainer, landmark_weights
 
 LEAST_JUDGED = 10  # a shorter validation block says nothing, and a short clip needs every frame
+CODE_FRAMES = 4000  # that the driving code is made from at most
 BLOCK_AT = 0.6  # where in the training part the validation block lies
 
 
@@ -47,15 +48,20 @@ def fit_gaussians(job: FitJob) -> FittedGaussians:
     trainer = new_trainer(job)
     resumed = _resume(trainer, speaker.checkpoints, progress)
     speaker.fit.mkdir(parents=True, exist_ok=True)
-    steps = None if config.minutes else config.iterations
+    if config.minutes:  # seconds are what can be counted down
+        what, total = "Fitting Gaussians, seconds", round(60 * config.minutes)
+    else:
+        what, total = "Fitting Gaussians", config.iterations
     with (
         speaker.fit_log.open("a", encoding="utf-8") as log,
-        progress.stage("Fitting Gaussians", steps) as advance,
+        progress.stage(what, total) as advance,
     ):
-        advance(trainer.step)
+        shown = 0
         saved = time.monotonic()
         for step in trainer.run(lambda entry: _write(log, entry)):
-            advance(1)
+            now = min(int(trainer.spent_s), total) if config.minutes else step
+            advance(now - shown)
+            shown = now
             if trainer.spent_s > config.preview_after_s and not speaker.fit_preview.is_file():
                 write_preview(speaker.fit_preview, speaker, trainer.avatar)
                 progress.note(f"A first look: {speaker.fit_preview}")
@@ -76,7 +82,7 @@ def new_trainer(job: FitJob) -> GaussianTrainer:
     learnt, judged = without_block(job.train, config.validation_share)
     head = speaker_head(tracking)
     gaussians = Start(speaker, tracking, head, learnt.tolist(), config).build()
-    motion = tracking.motion.at(learnt)
+    motion = tracking.motion.at(learnt[:: -(-len(learnt) // CODE_FRAMES)])
     points = head.landmarks(motion.expression, motion.jaw, motion.corrective)
     weights = landmark_weights(head.head.landmark_index)
     code = DrivingCode.fit(points, motion.world_to_camera, weights)

@@ -164,7 +164,7 @@ class GaussianTrainer:
         decay = config.decay_to**over
         careful = 0.5**self.rollbacks
         for group, full in zip(self.optimizer.param_groups, self.full_rates, strict=True):
-            share = (2 * config.decay_to) ** done if group["name"] == "sh0" else decay
+            share = min(1.0, 2 * config.decay_to) ** done if group["name"] == "sh0" else decay
             group["lr"] = full * share * careful
 
     def _gradients_are_finite(self) -> bool:
@@ -238,7 +238,9 @@ class GaussianTrainer:
             self.mean_weights = {name: value.clone() for name, value in weights.items()}
             return
         share = min(1.0, MEAN_EVERY / self.config.mean_of_steps)
-        torch._foreach_lerp_(list(self.mean_weights.values()), list(weights.values()), share)
+        names = list(weights)  # a mean that comes from a checkpoint has another order
+        mean = [self.mean_weights[name] for name in names]
+        torch._foreach_lerp_(mean, [weights[name] for name in names], share)
 
     def _judge(self, log: Log) -> None:
         """Look at the validation block, and keep these weights if they are the best so far."""
