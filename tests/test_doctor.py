@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import huggingface_hub
 import pytest
+from hub_server import running_hub
+from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from talkgs_cli.app import app
@@ -106,3 +110,36 @@ def test_a_cache_that_can_t_be_written_is_a_problem(monkeypatch: pytest.MonkeyPa
     answer = stage.doctor()
     assert answer["cache"]["writable"] is False
     assert "TALKGS_CACHE" in lacks(answer)
+
+
+def test_the_hub_is_asked_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    huggingface_hub.close_session()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with running_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        quiet = stage.doctor()["hub"]
+        assert quiet == {"endpoint": hub.address, "switched_off": False, "reachable": None}
+        assert hub.requests == []
+        assert stage.doctor(online=True)["hub"]["reachable"] is True
+        assert len(hub.requests) == 1
+        assert "answers" in CliRunner().invoke(app, ["doctor", "--online"]).stdout
+    huggingface_hub.close_session()  # or the open connection would go on
+    answer = stage.doctor(online=True)
+    assert answer["hub"]["reachable"] is False
+    assert "does not answer" in lacks(answer)
+    huggingface_hub.close_session()
+
+
+def test_a_hub_that_is_switched_off_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    answer = stage.doctor(online=True)
+    assert answer["hub"]["switched_off"] is True
+    assert answer["hub"]["reachable"] is None
+    assert "HF_HUB_OFFLINE" in CliRunner().invoke(app, ["doctor"]).stdout
+
+
+def test_every_extra_of_the_package_is_reported() -> None:
+    root = Path(__file__).parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = set(project["optional-dependencies"]) - {"dev"}
+    assert set(stage.doctor()["extras"]) == extras

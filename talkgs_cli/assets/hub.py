@@ -75,6 +75,25 @@ def endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT") or None
 
 
+def is_switched_off() -> bool:
+    """Whether the user keeps the client off the network, with HF_HUB_OFFLINE."""
+    from huggingface_hub.constants import is_offline_mode
+
+    return bool(is_offline_mode())
+
+
+def why_unreachable() -> str | None:
+    """Ask the Hub for a sign of life; the reason when there is none."""
+    from huggingface_hub import constants, get_session
+    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
+
+    try:
+        get_session().head(endpoint() or constants.ENDPOINT, timeout=TIMEOUT_S)
+    except (HTTPError, OfflineModeIsEnabled) as error:
+        return first_line(error)
+    return None
+
+
 def look_up(repository: str, revision: str | None = None) -> HubRevision:
     """Ask the Hub for a repository's current revision, or what lies at a given one.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typer import Exit
+from typing import Annotated
+
+from typer import Exit, Option
 
 from talkgs_cli import console
 from talkgs_cli.commands.options import JsonOption
@@ -11,15 +13,20 @@ from talkgs_cli.errors import MachineLacks
 
 EXAMPLES = examples(
     "talkgs doctor",
-    "talkgs doctor --json",
+    "talkgs doctor --online --json",
 )
 
 
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(
+    online: Annotated[
+        bool, Option("--online", help="Ask the Hub too; without it nothing touches the network.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """What this machine has, lacks, and the fix."""
     from talkgs_cli.stages.doctor import doctor as run
 
-    answer = run()
+    answer = run(online=online)
     if as_json:
         console.print_json(answer)
     else:

@@ -94,12 +94,22 @@ def print_doctor(answer: dict[str, Any]) -> None:
     needed = [asset for asset in answer["assets"] if not asset["extra"]]
     present = [asset["name"] for asset in needed if asset["state"] == "present"]
     print_result(f"{'assets':<10}{len(present)} of {len(needed)} in the cache")
+    hub, extras = answer["hub"], answer["extras"]
+    print_result(f"{'hub':<10}{hub['endpoint']}, {_hub_state(hub)}")
+    print_result(f"{'extras':<10}{', '.join(k for k, there in extras.items() if there) or 'none'}")
     for problem in answer["problems"]:
         print_result(f"Problem: {problem['what']}\n    Fix: {problem['fix']}")
     for advice in answer["advice"]:
         print_result(f"Advice: {advice}")
     if answer["ok"]:
         print_result("Everything talkgs needs is here.")
+
+
+def _hub_state(hub: dict[str, Any]) -> str:
+    if hub["switched_off"]:
+        return "switched off by HF_HUB_OFFLINE"
+    states = {None: "not asked (--online asks)", True: "answers", False: "does not answer"}
+    return states[hub["reachable"]]
 
 
 def _one_line(value: Any) -> str:

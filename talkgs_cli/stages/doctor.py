@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,21 @@ PACKAGES = ("numpy", "scipy", "cv2", "skimage", "librosa", "ctranslate2", "ai_ed
 """What the stages import besides torch and numba."""
 
 
-def doctor() -> dict[str, Any]:
+EXTRAS = {
+    "cuda": "gsplat",
+    "wav2vec2": "transformers",
+    "train": "accelerate",
+    "mediapipe": "mediapipe",
+    "fan": "face_alignment",
+}
+"""The package that each extra of talkgs brings."""
+
+
+def doctor(*, online: bool = False) -> dict[str, Any]:
     """Look at the machine.
+
+    Args:
+        online: Also ask the Hub whether it answers; otherwise nothing touches the network.
 
     Returns:
         The JSON answer of `talkgs doctor`: `ok` is true when `problems` is empty.
@@ -55,6 +69,8 @@ def doctor() -> dict[str, Any]:
         "cache": _cache(problems),
         "disk_free_gb": _disk(problems),
         "assets": _assets(problems),
+        "hub": _hub(problems, online),
+        "extras": {name: find_spec(package) is not None for name, package in EXTRAS.items()},
         "problems": problems,
         "advice": advice,
     }
@@ -182,3 +198,23 @@ def _assets(problems: list[dict[str, str]]) -> list[dict[str, Any]]:
             )
     told = ("name", "state", "size", "licence", "extra")
     return [{key: asset[key] for key in told} for asset in found]
+
+
+def _hub(problems: list[dict[str, str]], online: bool) -> dict[str, Any]:
+    """Which Hub, whether it is switched off, and when asked whether it answers (else None)."""
+    from talkgs_cli.assets.hub import endpoint, is_switched_off, why_unreachable
+
+    place = endpoint() or "the Hugging Face Hub"
+    off = is_switched_off()
+    answer = {"endpoint": place, "switched_off": off, "reachable": None}
+    if online and not off:
+        reason = why_unreachable()
+        answer["reachable"] = reason is None
+        if reason is not None:
+            problems.append(
+                _problem(
+                    f"{place} does not answer: {reason}.",
+                    "Check the network and proxy; what is in the cache works without.",
+                )
+            )
+    return answer
