@@ -174,6 +174,22 @@ def test_a_stream_is_a_video_with_sound_that_other_programs_read(speaker, tmp_pa
         assert probe(path).has_audio
 
 
+@pytest.mark.parametrize("kind", ["nut", "raw"])
+def test_a_reader_that_has_enough_is_no_error(speaker, tmp_path, kind: str) -> None:
+    sound = voice(tmp_path / "v.wav", 2.0)
+    command = [sys.executable, "-m", "talkgs_cli", "speak", str(speaker.path)]
+    options = ["--audio", str(sound), "--stream", "-", "--stream-format", kind]
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdout.read(1000)
+        run.stdout.close()
+        said = run.stderr.read().decode()
+    assert run.returncode == 0, said
+    assert "Traceback" not in said
+    assert "Exception" not in said
+
+
 # -- from Python ---------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -105,7 +106,10 @@ def speak(
 
     if stream is not None:
         progress = console.make_progress()
-        stage.stream(folder, audio, sys.stdout.buffer, stream_format, config, progress)
+        try:
+            stage.stream(folder, audio, sys.stdout.buffer, stream_format, config, progress)
+        except BrokenPipeError:  # whoever reads has enough: nothing is left to be flushed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     answer = stage.speak(folder, audio, out, config, console.make_progress(), force=force)
     finish(

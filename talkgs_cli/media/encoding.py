@@ -5,6 +5,7 @@ Colours go out as tagged BT.709. It reads no video.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -252,9 +253,11 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
                 f"{self._audio} has no sound that can be read: {last_line(said)}.",
                 hint="Give a sound file such as .wav, .mp3 or .m4a.",
             )
-        if not isinstance(self._target, Path):
-            return BrokenPipeError(last_line(said))  # whoever read has enough
-        return failure(self._target, said)
+        if isinstance(self._target, Path):
+            return failure(self._target, said)
+        if "Broken pipe" in said:
+            return BrokenPipeError(errno.EPIPE, "whoever read the stream has enough")
+        return failure(Path("the stream"), said)
 
 
 def _tags(metadata: Mapping[str, str]) -> dict[str, str]:
