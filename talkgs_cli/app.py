@@ -21,6 +21,7 @@ from talkgs_cli.commands import (
     score,
     speak,
     translator,
+    verify,
 )
 from talkgs_cli.console.boundary import Commands, examples
 
@@ -66,6 +67,7 @@ app.command(epilog=prepare.EXAMPLES)(prepare.prepare)
 app.command(epilog=fit.EXAMPLES)(fit.fit)
 app.command(epilog=speak.EXAMPLES)(speak.speak)
 app.command(epilog=score.EXAMPLES)(score.score)
+app.command(epilog=verify.EXAMPLES)(verify.verify)
 app.command(epilog=export.EXAMPLES)(export.export)
 app.command(epilog=demo.EXAMPLES)(demo.demo)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
