@@ -27,8 +27,13 @@ SYNTHETIC = {
 
 SIGNED_SUFFIXES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime"}
 
-NO_NETWORK = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
-"""Neither signing nor reading may ask anyone anything."""
+SETTINGS = {
+    # Neither signing nor reading may ask anyone anything.
+    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
+    # By default the whole file is held in memory, twice: hash by pieces, and spill to disk.
+    "core": {"merkle_tree_chunk_size_in_kb": 1024, "backing_store_memory_threshold_in_mb": 8},
+}
+"""How the C2PA library works, for signing and for reading."""
 
 
 def mark(video: Path, credentials: Credentials | None) -> dict[str, Any]:
@@ -53,7 +58,7 @@ def mark(video: Path, credentials: Credentials | None) -> dict[str, Any]:
     from c2pa import Builder, C2paError, C2paSignerInfo, Context, Signer
 
     try:
-        context = Context.from_dict(NO_NETWORK)
+        context = Context.from_dict(SETTINGS)
         info = C2paSignerInfo(
             credentials.algorithm.encode(), credentials.chain_pem, credentials.key_pem, None
         )

@@ -19,7 +19,7 @@ from talkgs_cli.media.ffmpeg import (
     last_line,
     require_file,
 )
-from talkgs_cli.media.marking import NO_NETWORK, SOURCE_TYPES
+from talkgs_cli.media.marking import SETTINGS, SOURCE_TYPES
 
 C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 UNTRUSTED = "signingCredential.untrusted"
@@ -127,7 +127,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     from c2pa import C2paError, Context, Reader
 
     try:
-        with Reader(path, context=Context.from_dict(NO_NETWORK)) as reader:
+        with Reader(path, context=Context.from_dict(SETTINGS)) as reader:
             store = json.loads(reader.json())
             state = str(reader.get_validation_state() or "").lower() or None
     except C2paError.ManifestNotFound:
