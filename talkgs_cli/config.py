@@ -110,6 +110,9 @@ class SpeakConfig:
     mouth_gain: float = 1.0
     # Of blinks and of the order in which the clip is played.
     seed: int = 0
+    # PEM files of the certificate and key that sign the video; None: a self-made certificate.
+    c2pa_cert: str | None = None
+    c2pa_key: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.crf <= 40:

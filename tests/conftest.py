@@ -15,6 +15,14 @@ TESTS = Path(__file__).parent
 pytest_plugins = ["demo_fixtures"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_settings(tmp_path_factory: pytest.TempPathFactory):
+    """Certificates and the like are made in a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TALKGS_CONFIG", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def clips() -> Path:
     """The folder of real clips beside the checkout; skips where there is none."""

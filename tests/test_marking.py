@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from talkgs_cli.app import app
 from talkgs_cli.errors import BadInput, MachineLacks, UsageError
 from talkgs_cli.media import credentials, marking, provenance
+from talkgs_cli.media.encoding import VideoWriter
 from talkgs_cli.media.probe import probe
-from talkgs_cli.media.video import VideoWriter, read_frames
+from talkgs_cli.media.video import read_frames
 from talkgs_cli.stages.verify import verify
 
 pytest.importorskip("c2pa")

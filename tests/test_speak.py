@@ -25,6 +25,7 @@ from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages.speak import speak, stream
 from talkgs_cli.stages.speak_sound import frames_of
+from talkgs_cli.stages.verify import verify
 
 DEFAULT = SpeakConfig()
 
@@ -114,8 +115,13 @@ def test_a_sound_of_many_windows_has_no_seam_and_the_right_length(speaker, tmp_p
 
 def test_every_video_says_that_it_is_synthetic(speaker, tmp_path) -> None:
     out = tmp_path / "talk.mp4"
-    say(speaker, voice(tmp_path / "v.wav", 0.5), out)
+    answer = say(speaker, voice(tmp_path / "v.wav", 0.5), out)
     assert b"AI-generated" in out.read_bytes()
+    seen = verify(out)
+    assert seen["synthetic"]
+    if answer["marks"]["c2pa"]:
+        assert seen["intact"]
+        assert seen["c2pa"]["digital_source_type"] == "trainedAlgorithmicMedia"
 
 
 def test_the_crop_alone_is_what_the_whole_frame_holds_there(speaker, tmp_path) -> None:

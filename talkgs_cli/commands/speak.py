@@ -65,6 +65,11 @@ def speak(
         float, Option("--mouth-gain", help="How far the mouth moves; 1 is the speaker's own.")
     ] = 1.0,
     seed: Annotated[int, Option("--seed", help="Of blinks and of the order of movements.")] = 0,
+    c2pa_cert: Annotated[
+        Path | None,
+        Option("--c2pa-cert", help="Sign with this PEM certificate, not with a self-made one."),
+    ] = None,
+    c2pa_key: Annotated[Path | None, Option("--c2pa-key", help="Its private key, PEM.")] = None,
     stream: Annotated[
         str | None, Option("--stream", help="Write to a pipe as frames are made: - is stdout.")
     ] = None,
@@ -76,7 +81,7 @@ def speak(
 ) -> None:
     """Make a fitted speaker say an audio file.
 
-    The video is marked as synthetic in its metadata.
+    The video is marked as synthetic, in its metadata and by a signature: see talkgs verify.
     """
     from talkgs_cli.config import SpeakConfig
 
@@ -99,6 +104,8 @@ def speak(
         background=background,
         mouth_gain=mouth_gain,
         seed=seed,
+        c2pa_cert=str(c2pa_cert) if c2pa_cert else None,
+        c2pa_key=str(c2pa_key) if c2pa_key else None,
     )
     folder = SpeakerFolder.find(speaker)
 

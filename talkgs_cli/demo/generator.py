@@ -123,12 +123,13 @@ def true_motion(fitted: PortraitHead, moved: DemoMotion, size: int) -> DemoTruth
 
 def _write_video(path: Path, plan: DemoPlan, size: int, wav: Path, progress: Progress) -> None:
     from talkgs_cli.media.encoding import VideoWriter
+    from talkgs_cli.media.marking import SYNTHETIC
 
     motion = plan.moved.motion
     renderer = PortraitRenderer(plan.portrait, plan.fitted, size)
     with (
         progress.stage("Drawing the demo video", len(motion)) as advance,
-        VideoWriter(path, (size, size), FRAME_RATE, wav, CRF) as writer,
+        VideoWriter(path, (size, size), FRAME_RATE, wav, CRF, metadata=SYNTHETIC) as writer,
     ):
         for index in range(len(motion)):
             frame = motion.at(slice(index, index + 1))

@@ -13,6 +13,7 @@ import numpy as np
 from talkgs_cli import __version__
 from talkgs_cli.avatar import Avatar
 from talkgs_cli.media.encoding import VideoWriter
+from talkgs_cli.media.marking import SYNTHETIC
 from talkgs_cli.runtime import Progress, atomic_path
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import report_html as html
@@ -83,7 +84,9 @@ def _video(speaker: SpeakerFolder, avatar: Avatar, frames: list[int], advance: A
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "comparison.mp4"
         size = (side, 3 * side)
-        with VideoWriter(path, size, speaker.frame_rate, crf=VIDEO_CRF) as writer:
+        with VideoWriter(
+            path, size, speaker.frame_rate, crf=VIDEO_CRF, metadata=SYNTHETIC
+        ) as writer:
             for shown in comparisons(speaker, avatar, frames):
                 writer.write(np.ascontiguousarray(side_by_side(shown, side)))
                 advance(1)

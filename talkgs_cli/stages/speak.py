@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from talkgs_cli import __version__
 from talkgs_cli.config import SpeakConfig, to_json
 from talkgs_cli.errors import UsageError
+from talkgs_cli.media.credentials import credentials_for
+from talkgs_cli.media.marking import SYNTHETIC, mark
 from talkgs_cli.runtime import Progress, SilentProgress, peak_rss_mb, require_writable, write_json
 from talkgs_cli.speaker import SpeakerFolder
 
@@ -23,12 +25,6 @@ if TYPE_CHECKING:
 
     from talkgs_cli.media.audio import SoundStream
     from talkgs_cli.stages.speak_frames import Performance
-
-SYNTHETIC = {
-    "title": "Synthetic talking head",
-    "comment": f"AI-generated video: face and lips synthesised by talkgs {__version__}.",
-}
-"""Container metadata of every video: it says that it is synthetic."""
 
 LOST_S = 0.1  # sound that a file promises and does not hold: less is rounding
 
@@ -68,6 +64,7 @@ def speak(
     }
     if not force and (done := _already_done(record_file, video, request)):
         return done
+    credentials = credentials_for(config.c2pa_cert, config.c2pa_key)
     performance = _performance(speaker, config, progress)
     sound = _sound(audio, config)
     clock, rate = performance.clock, performance.frame_rate
@@ -94,8 +91,11 @@ def speak(
                 writer.write(frame)
             frame_count += 1
             advance(1)
+    with clock.part("mark"):
+        marks = mark(video, credentials)
     result = {
         "video": str(video),
+        "marks": marks,
         "frames": frame_count,
         "frame_rate": str(rate),
         "duration_s": round(float(frame_count / rate), 3),
