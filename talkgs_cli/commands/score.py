@@ -58,6 +58,10 @@ def score(
             help="Who finds lip points: mediapipe, or fan with your own weights of it.",
         ),
     ] = "mediapipe",
+    syncnet: Annotated[
+        Path | None,
+        Option("--syncnet", help="Your own SyncNet weights: adds LSE-C and LSE-D of videos."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure speakers on frames they never saw.
@@ -78,6 +82,10 @@ def score(
             "The er-nerf protocol compares two videos.",
             hint="Add: --generated made.mp4 --reference real.mp4",
         )
+    if syncnet and not generated:
+        raise UsageError(
+            "SyncNet measures videos.", hint="Add: --generated made.mp4 --reference real.mp4"
+        )
     config = ScoreConfig(max_frames=frames, lmd_detector=lmd_detector)
     wanted: list[Path | None] = [*speakers] if speakers else [None]
     folders = [] if generated else [SpeakerFolder.find(path) for path in wanted]
@@ -87,7 +95,12 @@ def score(
     progress = console.make_progress()
     if generated and reference:
         systems = stage.score_pairs(
-            generated, reference, config, progress, as_field=protocol == "er-nerf"
+            generated,
+            reference,
+            config,
+            progress,
+            as_field=protocol == "er-nerf",
+            syncnet=syncnet,
         )
     else:
         systems = stage.score_speakers(folders, config, progress)

@@ -8,6 +8,7 @@ from typing import Any
 
 from talkgs_cli.config import ScoreConfig
 from talkgs_cli.errors import UsageError
+from talkgs_cli.networks.syncnet import load_syncnet
 from talkgs_cli.runtime import Progress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import score as held_out
@@ -15,6 +16,7 @@ from talkgs_cli.stages.score_field import PROTOCOL as FIELD_PROTOCOL
 from talkgs_cli.stages.score_field import score_as_field
 from talkgs_cli.stages.score_pair import score_videos
 from talkgs_cli.stages.score_report import System, write_score_report
+from talkgs_cli.stages.score_sync import add_sync
 from talkgs_cli.stages.score_table import compared, lead_row
 
 
@@ -36,6 +38,7 @@ def score_pairs(
     progress: Progress,
     *,
     as_field: bool = False,
+    syncnet: Path | None = None,
 ) -> list[System]:
     """Score videos against one reference, or each against its own.
 
@@ -45,6 +48,7 @@ def score_pairs(
         config: How.
         progress: Where to say how far it is.
         as_field: By the ER-NeRF family's meters instead of our protocol.
+        syncnet: The user's weights, for LSE-C and LSE-D; None: without.
 
     Raises:
         UsageError: another number of references.
@@ -54,14 +58,19 @@ def score_pairs(
             f"{len(generated)} made videos and {len(references)} references.",
             hint="Give one --reference for all, or one for each --generated.",
         )
+    network = load_syncnet(syncnet) if syncnet else None
     paired = list(references) * (len(generated) if len(references) == 1 else 1)
     systems = []
     for name, made, real in zip(_distinct(generated), generated, paired, strict=True):
         if as_field:
-            systems.append(System(name, score_as_field(made, real, config, progress), None))
+            system = System(name, score_as_field(made, real, config, progress), None)
         else:
             scored = score_videos(made, real, config, progress)
-            systems.append(System(name, scored.answer, scored.evidence))
+            system = System(name, scored.answer, scored.evidence)
+        if network is not None:
+            most = 0 if as_field else config.max_frames
+            add_sync(system.answer, made, real, network, most, progress)
+        systems.append(system)
     return systems
 
 
