@@ -74,7 +74,7 @@ def test_a_sentence_becomes_a_video_of_its_length(speaker, tmp_path) -> None:
     assert info.has_audio
     assert info.size == speaker.size
     assert not list(speaker.path.rglob("*.partial*"))
-    assert set(result["parts_s"]) == {"audio", "read", "render", "composite", "encode"}
+    assert set(result["parts_s"]) == {"audio", "read", "render", "composite", "encode", "mark"}
     assert say(speaker, sound)["already_done"]
     other = replace(DEFAULT, crf=30)
     assert "already_done" not in speak(speaker, sound, None, other, SilentProgress())
@@ -108,6 +108,29 @@ def test_a_sound_of_many_windows_has_no_seam_and_the_right_length(speaker, tmp_p
     assert len(made) == frames_of(Fraction(45), rate)
     steps = np.linalg.norm(np.diff(made, axis=0), axis=1)
     assert steps[60:-60].max() <= 1.5 * np.quantile(steps[60:-60], 0.99)
+
+
+def test_sounds_of_the_same_name_keep_their_videos(speaker, tmp_path) -> None:
+    (tmp_path / "other").mkdir()
+    first = say(speaker, voice(tmp_path / "v.wav", 0.3))
+    second = say(speaker, voice(tmp_path / "other" / "v.wav", 0.4))
+    assert Path(first["video"]).is_file()
+    assert first["video"] != second["video"]
+    assert say(speaker, tmp_path / "v.wav")["already_done"]
+    assert say(speaker, tmp_path / "other" / "v.wav")["already_done"]
+
+
+def test_a_file_in_the_way_is_kept(speaker, tmp_path) -> None:
+    sound, out = voice(tmp_path / "v.wav", 0.3), tmp_path / "holiday.mp4"
+    out.write_text("mine")
+    with pytest.raises(UsageError, match="exists already"):
+        say(speaker, sound, out)
+    assert out.read_text() == "mine"
+    speak(speaker, sound, out, DEFAULT, SilentProgress(), force=True)
+    assert "already_done" not in say(speaker, sound, out, crf=30)  # its own may be replaced
+    out.with_name("talk.mp4").write_bytes(out.read_bytes())
+    with pytest.raises(UsageError, match="the sound itself"):
+        say(speaker, out.with_name("talk.mp4"), out.with_name("talk.mp4"))
 
 
 # -- where it goes -------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -11,13 +9,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from talkgs_cli import __version__
-from talkgs_cli.config import SpeakConfig, to_json
+from talkgs_cli.config import SpeakConfig
 from talkgs_cli.errors import UsageError
 from talkgs_cli.media.credentials import credentials_for
 from talkgs_cli.media.marking import SYNTHETIC, mark
-from talkgs_cli.runtime import Progress, SilentProgress, peak_rss_mb, require_writable, write_json
+from talkgs_cli.runtime import Progress, SilentProgress, peak_rss_mb, require_writable
 from talkgs_cli.speaker import SpeakerFolder
+from talkgs_cli.stages.speak_record import RenderRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +40,7 @@ def speak(
 
     Raises:
         BadInput: the speaker is not fitted or has no lip model, or the audio can't be used.
-        UsageError: options that don't fit together.
+        UsageError: options that don't fit together, or another file is in the way.
     """
     from talkgs_cli.media.encoding import VideoWriter, format_for
     from talkgs_cli.media.ffmpeg import require_file
@@ -50,20 +48,14 @@ def speak(
     started = time.monotonic()
     speaker.require_fit()
     require_file(audio, "sound")
-    record_file = speaker.renders / audio.stem / "render.json"
-    alpha = config.background == "alpha"
-    video = out or record_file.with_name("video.mov" if alpha else "video.mp4")
-    kind = format_for(video, alpha)
+    record = RenderRecord(speaker, audio, out, config)
+    video = record.video
+    kind = format_for(video, config.background == "alpha")
     require_writable(video.parent)
-    request = {
-        "audio_sha256": file_sha256(audio),
-        "config": to_json(config),
-        "fit": (speaker.stage("fit") or {}).get("finished"),
-        "talkgs": __version__,
-        "video": str(video),
-    }
-    if not force and (done := _already_done(record_file, video, request)):
-        return done
+    if not force:
+        if done := record.finished():
+            return done
+        record.require_free()
     credentials = credentials_for(config.c2pa_cert, config.c2pa_key)
     performance = _performance(speaker, config, progress)
     sound = _sound(audio, config)
@@ -107,7 +99,7 @@ def speak(
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "translator": (speaker.stage("fit") or {}).get("result", {}).get("translator"),
     }
-    write_json(record_file, {"request": request, "result": result})
+    record.keep(result)
     return result
 
 
@@ -237,19 +229,3 @@ def _heard(sound: SoundStream, progress: Progress) -> dict[str, Any]:
         "lost_s": round(lost_s, 3) if lost_s > LOST_S else 0.0,
         "damage": sound.damage,
     }
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file of any size."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _already_done(record_file: Path, video: Path, request: dict[str, Any]) -> dict[str, Any] | None:
-    if not (video.is_file() and record_file.is_file()):
-        return None
-    try:
-        record = json.loads(record_file.read_text(encoding="utf-8"))
-    except ValueError:
-        return None  # written by something else: say it again
-    return {**record["result"], "already_done": True} if record["request"] == request else None

@@ -1,0 +1,98 @@
+"""`RenderRecord`: where a spoken video goes, whether it is there already, and notes about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from talkgs_cli import __version__
+from talkgs_cli.config import SpeakConfig, to_json
+from talkgs_cli.errors import UsageError
+from talkgs_cli.runtime import write_json
+from talkgs_cli.speaker import SpeakerFolder
+
+
+class RenderRecord:
+    """renders/NAME/render.json of one sound; sounds of the same name get places of their own.
+
+    Args:
+        speaker: Whose renders.
+        audio: The sound.
+        out: Where the video goes; None: into renders/NAME/.
+        config: How it is said.
+
+    Attributes:
+        video: Where the video goes.
+        request: What the result depends on.
+
+    Raises:
+        UsageError: the video would replace its own sound.
+    """
+
+    def __init__(
+        self, speaker: SpeakerFolder, audio: Path, out: Path | None, config: SpeakConfig
+    ) -> None:
+        sha256 = file_sha256(audio)
+        self._file = _place_for(speaker.renders, audio.stem, sha256) / "render.json"
+        suffix = ".mov" if config.background == "alpha" else ".mp4"
+        self.video = out or self._file.with_name(f"video{suffix}")
+        if self.video.exists() and self.video.samefile(audio):
+            raise UsageError(
+                f"{self.video} is the sound itself.", hint="Name another file with --out."
+            )
+        self.request = {
+            "audio_sha256": sha256,
+            "config": to_json(config),
+            "fit": (speaker.stage("fit") or {}).get("finished"),
+            "talkgs": __version__,
+            "video": str(self.video),
+        }
+
+    def finished(self) -> dict[str, Any] | None:
+        """The answer of the same request before, if its video is still there."""
+        record = _read(self._file)
+        if record is None or record["request"] != self.request or not self.video.is_file():
+            return None
+        return {**record["result"], "already_done": True}
+
+    def require_free(self) -> None:
+        """Raise `UsageError` if the video would replace a file that is not this sound's."""
+        record = _read(self._file)
+        mine = record is not None and record["request"].get("video") == str(self.video)
+        if self.video.exists() and not mine:
+            raise UsageError(
+                f"{self.video} exists already.",
+                hint="Add --force to replace it, or name another file with --out.",
+            )
+
+    def keep(self, result: dict[str, Any]) -> None:
+        """Note what was made."""
+        write_json(self._file, {"request": self.request, "result": result})
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _place_for(renders: Path, name: str, sha256: str) -> Path:
+    """renders/NAME, or NAME-2 and so on where another sound of that name was said."""
+    for number in count(1):
+        place = renders / (name if number == 1 else f"{name}-{number}")
+        record = _read(place / "render.json")
+        if record is None or record["request"].get("audio_sha256") == sha256:
+            return place
+    raise AssertionError  # count() has no end
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """A record, or None where there is none, or none of ours."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return record if {"request", "result"} <= set(record) else None
+    except (OSError, ValueError, TypeError):
+        return None
