@@ -212,6 +212,50 @@ class DemoConfig:
 
 
 @dataclass(frozen=True)
+class BaseConfig:
+    """How a base translator is trained on many voices."""
+
+    # Audio encoder: a name that networks.audio_encoder.load_encoder knows.
+    encoder: str = "whisper-tiny.en"
+    # Network: "conv" (small) or "paper" (transformer).
+    architecture: str = "conv"
+    seed: int = 0
+    # Synthetic recordings of about 15 s.
+    recordings: int = 170
+    # Optimiser steps, windows a step, samples of a window at 50 a second.
+    iterations: int = 600
+    batch: int = 12
+    window_samples: int = 150
+    lr: float = 2e-3
+    # Principal components of the audio features.
+    components: int = 128
+    # Channels of the small network, and dropout.
+    width: int = 96
+    dropout: float = 0.2
+    # Loss weights: curves, their differences in time, latents of timbre-shifted copies. The paper's
+    # 1000, 1000 and 0.001 with the first in metres; in units of what lips do, of a few millimetres,
+    # the last is a tenth of the first.
+    vertex_weight: float = 1000.0
+    smoothness_weight: float = 1000.0
+    latent_weight: float = 0.1
+    # Chance that a window is learnt from its timbre-shifted copy.
+    shifted_share: float = 0.5
+    # Noise on components of unit variance: on each sample, and on a whole window.
+    feature_noise: float = 0.3
+    channel_noise: float = 0.3
+    # Excerpts kept to rehearse while adapting to a speaker.
+    excerpts: int = 16
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ("conv", "paper"):
+            raise UsageError(f"architecture is {self.architecture!r}: 'conv' or 'paper'.")
+        if self.iterations < 1 or self.batch < 1 or self.recordings < 1:
+            raise UsageError("A base translator needs at least 1 iteration, window and recording.")
+        if self.vertex_weight <= 0:
+            raise UsageError(f"vertex_weight is {self.vertex_weight}: it must be above 0.")
+
+
+@dataclass(frozen=True)
 class TranslatorConfig:
     """How the voice-to-mouth model is trained on the speaker's own clip."""
 
@@ -230,8 +274,13 @@ class TranslatorConfig:
     iterations: int = 300
     # Networks whose mean is taken.
     networks: int = 2
-    # Share of the linear part in the mean of linear part and networks.
+    # Share of the linear part in the mean of linear part and networks, without a base translator;
+    # with one it is chosen on unseen seconds.
     linear_share: float = 0.35
+    # Tuning a base translator: learning rate, dropout, weight of what it said of other voices.
+    tuning_lr: float = 1e-3
+    tuning_dropout: float = 0.2
+    rehearsal_weight: float = 0.3
     # Loss weights as in the paper: lip points, parameters, their differences in time. Only their
     # ratios matter: each loss is in units of what the speaker does (see docs/translator.md).
     vertex_weight: float = 1000.0

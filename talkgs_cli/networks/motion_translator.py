@@ -7,7 +7,7 @@ the 50 Hz grid of the features; frames only read the resulting curve at their ow
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
@@ -20,17 +20,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from talkgs_cli.errors import BadInput
+from talkgs_cli.networks.base_translator import BaseDescription, BaseTranslator
+from talkgs_cli.networks.mouth_networks import build_network, run_in_pieces
 from talkgs_cli.networks.timing import FEATURE_RATE_HZ, frame_times_s, sample_at
 from talkgs_cli.runtime import atomic_path
 
-FORMAT = 1
+FORMAT = 2
 # Mouths lead the sound by about this much (people open before they voice).
 NATURAL_LEAD_S = 0.05
 # A lag further than this from it is taken for a fault of the clip, not of the speaker.
 LAG_TOLERANCE_S = 0.12
-# Samples of context on each side of a piece of the curve; more than any part of the model sees.
-MARGIN = 32
+# Samples that the model is given at a time.
 PIECE = 3000
+PIECE_OF_ATTENTION = 400
 # A pause counts as silence where the detector is sure of it for this long to both sides, so that
 # the mouth is free again before the next word; it then closes and opens over about this long.
 PAUSE_REACH_S = 0.2
@@ -50,6 +52,9 @@ class TranslatorDescription:
         taps: Features side by side that the linear part sees.
         width: Channels of each network.
         networks: How many networks are averaged.
+        architecture: Of the networks: a name of `mouth_networks.ARCHITECTURES`.
+        base: Description of the base translator inside; None for a model of this voice alone.
+        tuned_share: 0 is the base with this speaker's lips, 1 is all tuned on this speaker.
         linear_share: Weight of the linear part in the mean.
         lag_s: In the training clip, the mouth at t goes with the sound at t + lag.
         gain: Liveliness that averaging lost, restored about the mean.
@@ -66,40 +71,13 @@ class TranslatorDescription:
     width: int
     networks: int
     linear_share: float
+    architecture: str = "conv"
+    base: dict[str, Any] | None = None
+    tuned_share: float = 1.0
     lag_s: float = 0.0
     gain: float = 1.0
     smoothing_s: float = 0.02
     figures: dict[str, float] = field(default_factory=dict)
-
-
-class MouthNetwork(nn.Module):
-    """A small residual convolutional network over time, 7 samples to each side."""
-
-    DILATIONS = (1, 2, 4)
-
-    def __init__(self, components: int, codes: int, width: int, dropout: float = 0.4) -> None:
-        super().__init__()
-        self.drop = nn.Dropout(dropout)
-        self.enter = nn.Conv1d(components, width, 1)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.GELU(),
-                nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation),
-                nn.GELU(),
-                nn.Dropout(dropout / 2),
-                nn.Conv1d(width, width, 1),
-            )
-            for dilation in self.DILATIONS
-        )
-        self.leave = nn.Conv1d(width, codes, 1)
-
-    def forward(self, components: Tensor) -> Tensor:
-        """[B, K, n] to [B, Z, n]."""
-        hidden = self.enter(self.drop(components))
-        for block in self.blocks:
-            hidden = hidden + block(hidden)
-        out: Tensor = self.leave(F.gelu(hidden))
-        return out
 
 
 class MotionTranslator(nn.Module):
@@ -147,8 +125,10 @@ class MotionTranslator(nn.Module):
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
         self.networks = nn.ModuleList(
-            MouthNetwork(about.components, about.codes, about.width) for _ in range(about.networks)
+            build_network(about.architecture, about.components, about.codes, about.width)
+            for _ in range(about.networks)
         )
+        self.base = BaseTranslator(BaseDescription(**about.base)) if about.base else None
         self.eval()
 
     @property
@@ -159,14 +139,27 @@ class MotionTranslator(nn.Module):
 
     # -- prediction ------------------------------------------------------------------------------
 
-    def project(self, features: Tensor) -> Tensor:
-        """[n, D] features to the [n, K] components that the model sees."""
-        return ((features - self.feature_mean) * self.feature_scale) @ self.projection
+    def project(self, features: Tensor, voice_mean: Tensor | None = None) -> Tensor:
+        """[n, D] features to the [n, K] components that the model sees.
 
-    def codes(self, components: Tensor) -> Tensor:
+        Args:
+            features: Of a recording.
+            voice_mean: [D] mean of its speech; without it, found here where a base can tell.
+        """
+        if voice_mean is None:
+            voice_mean = self.feature_mean
+            if self.base is not None:
+                voice_mean = self.base.voice_mean(features, self.feature_mean)
+        return ((features - voice_mean) * self.feature_scale) @ self.projection
+
+    def codes(self, components: Tensor, gain: float = 1.0) -> Tensor:
         """[n, K] components to [n, Z] lip codes, both at 50 Hz: lively, limited, closed at rest."""
-        codes = smooth(self._in_pieces(components, self._mean_of_parts), self.about.smoothing_s)
-        lively = (codes * self.about.gain).clamp(self.code_range[0], self.code_range[1])
+        margin, piece = self._margin, self._piece
+        raw = run_in_pieces(self._mean_of_parts, components, margin, piece)
+        lively = smooth(raw, self.about.smoothing_s) * self.about.gain
+        if gain != 1.0:
+            lively = self.rest_code + gain * (lively - self.rest_code)
+        lively = lively.clamp(self.code_range[0], self.code_range[1])
         closed = self.silence(components)[:, None]
         return closed * self.rest_code + (1 - closed) * lively
 
@@ -177,31 +170,54 @@ class MotionTranslator(nn.Module):
             padding = self.about.taps // 2
             return F.conv1d(piece, self.silence_weight, self.silence_bias, padding=padding)
 
-        sure = (4 * self._in_pieces(components, detect).T[None] - 1.5).clamp(0, 1)  # [1, 1, n]
+        sure = run_in_pieces(detect, components, self._margin, self._piece)[:, 0]
+        if self.base is not None:
+            sure = torch.maximum(sure, 1 - self.base.curves(components)[:, 2])
+        sure = (4 * sure[None, None] - 1.5).clamp(0, 1)  # [1, 1, n]
         reach = round(PAUSE_REACH_S * FEATURE_RATE_HZ)
         held = F.pad(sure, (reach, reach), mode="replicate")
         lasting = -F.max_pool1d(-held, 2 * reach + 1, stride=1)
         return smooth(lasting[0].T, PAUSE_BLEND_S)[:, 0]
 
-    def _in_pieces(self, components: Tensor, model: Callable[[Tensor], Tensor]) -> Tensor:
-        """Run a model of time over [n, K] in pieces of a minute: constant memory."""
-        padded = F.pad(components.T[None], (MARGIN, MARGIN), mode="replicate")  # [1, K, n + 64]
-        pieces = []
-        for start in range(0, len(components), PIECE):
-            stop = min(start + PIECE, len(components))
-            piece = padded[..., start : stop + 2 * MARGIN]
-            pieces.append(model(piece)[..., MARGIN : MARGIN + stop - start])
-        return torch.cat(pieces, dim=-1)[0].T
+    @property
+    def _margin(self) -> int:
+        """Samples to each side that the parts of the model see."""
+        reaches = [network.reach for network in self.networks]
+        if self.base is not None:
+            reaches.append(self.base.network.reach)
+        return int(max(self.about.taps // 2, *reaches, 0))
+
+    @property
+    def _piece(self) -> int:
+        """Samples that the parts are given at a time."""
+        return PIECE if self.about.architecture == "conv" else PIECE_OF_ATTENTION
+
+    @property
+    def look_ahead_samples(self) -> int:
+        """How far behind the sound a stream of lip codes runs, in samples."""
+        blend = reach_of(self.about.smoothing_s)
+        pause = round(PAUSE_REACH_S * FEATURE_RATE_HZ) + reach_of(PAUSE_BLEND_S)
+        return self._margin + max(blend, pause) + 1
+
+    @property
+    def look_ahead_s(self) -> float:
+        """How much sound after a frame must be known before its mouth is."""
+        return self.look_ahead_samples / FEATURE_RATE_HZ + max(self.played_lag_s(), 0.0)
+
+    def played_lag_s(self, clip_timing: bool = False) -> float:
+        """Where in the sound the mouth of time 0 is read, seconds."""
+        return self.about.lag_s - (0.0 if clip_timing else self.clip_offset_s)
 
     def _mean_of_parts(self, components: Tensor) -> Tensor:
-        linear = F.conv1d(
-            components, self.linear_weight, self.linear_bias, padding=self.about.taps // 2
-        )
-        if not len(self.networks):
-            return linear
-        learned = torch.stack([network(components) for network in self.networks]).mean(0)
-        share = self.about.linear_share
-        return share * linear + (1 - share) * learned
+        share = self.about.linear_share if len(self.networks) else 1.0
+        mean = torch.zeros(())
+        if share:
+            padding = self.about.taps // 2
+            linear = F.conv1d(components, self.linear_weight, self.linear_bias, padding=padding)
+            mean = share * linear
+        for network in self.networks:
+            mean = mean + (1 - share) / len(self.networks) * network(components)
+        return mean
 
     def decode(self, codes: Tensor) -> Tensor:
         """[n, Z] codes to [n, M] mouth vectors, the lips no further apart than the speaker's."""
@@ -223,6 +239,7 @@ class MotionTranslator(nn.Module):
         frame_count: int,
         frame_rate: Fraction,
         *,
+        gain: float = 1.0,
         clip_timing: bool = False,
     ) -> Tensor:
         """Mouth vectors of every frame of a video.
@@ -231,6 +248,7 @@ class MotionTranslator(nn.Module):
             features: [n, D] of the encoder named in `about`, at 50 Hz.
             frame_count: T.
             frame_rate: Frames a second.
+            gain: Factor on the mouth's departure from rest; the speaker's own range still limits.
             clip_timing: Keep the training clip's own sound offset, to compare with its frames;
                 without it a clip whose sound was out of step does not pass that on.
 
@@ -239,6 +257,46 @@ class MotionTranslator(nn.Module):
 
         Raises:
             BadInput: features of another size, or none.
+        """
+        features = self.checked(features)
+        codes = self.codes(self.project(features), gain)
+        times_s = frame_times_s(frame_count, frame_rate) + self.played_lag_s(clip_timing)
+        return self.decode(torch.from_numpy(sample_at(codes.numpy(), times_s)))
+
+    @torch.no_grad()
+    def stream(
+        self,
+        chunks: Iterable[NDArray[np.float32] | Tensor],
+        frame_rate: Fraction,
+        *,
+        gain: float = 1.0,
+        voice_mean: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """Mouth vectors as the sound comes in, `look_ahead_s` behind it, in constant memory.
+
+        Args:
+            chunks: [k, D] features each, in order, any lengths.
+            frame_rate: Frames a second.
+            gain: See `predict`.
+            voice_mean: [D] mean of this voice's speech; without it, it is learnt while listening.
+
+        Yields:
+            [t, M] the next frames; after the last chunk, all that are left. With the `voice_mean`
+            of the whole recording they are those of `predict`.
+        """
+        from talkgs_cli.networks.mouth_stream import MouthStream
+
+        state = MouthStream(self, frame_rate, gain, voice_mean)
+        for chunk in chunks:
+            if len(chunk):
+                yield state.hear(self.checked(chunk))
+        yield state.finish()
+
+    def checked(self, features: NDArray[np.float32] | Tensor) -> Tensor:
+        """Features as a tensor.
+
+        Raises:
+            BadInput: another size than the model's, or none.
         """
         features = torch.as_tensor(np.asarray(features), dtype=torch.float32)
         if features.ndim != 2 or features.shape[1] != self.about.feature_size:
@@ -249,10 +307,7 @@ class MotionTranslator(nn.Module):
             )
         if not len(features):
             raise BadInput("There are no audio features.", hint="Give a sound that isn't empty.")
-        codes = self.codes(self.project(features))
-        lag_s = self.about.lag_s - (0.0 if clip_timing else self.clip_offset_s)
-        times_s = frame_times_s(frame_count, frame_rate) + lag_s
-        return self.decode(torch.from_numpy(sample_at(codes.numpy(), times_s)))
+        return features
 
     # -- files -----------------------------------------------------------------------------------
 
@@ -297,12 +352,17 @@ class MotionTranslator(nn.Module):
         return translator
 
 
+def reach_of(sigma_s: float) -> int:
+    """Samples to each side that `smooth` sees."""
+    return max(1, int(np.ceil(3 * sigma_s * FEATURE_RATE_HZ)))
+
+
 def smooth(curve: Tensor, sigma_s: float) -> Tensor:
     """Gaussian over time of a [n, Z] curve at 50 Hz, ends held."""
     sigma = sigma_s * FEATURE_RATE_HZ
     if sigma <= 0:
         return curve
-    reach = max(1, int(np.ceil(3 * sigma)))
+    reach = reach_of(sigma_s)
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
     padded = F.pad(curve.T[:, None], (reach, reach), mode="replicate")  # [Z, 1, n + 2 reach]
     return F.conv1d(padded, (kernel / kernel.sum()).to(curve)[None, None])[:, 0].T

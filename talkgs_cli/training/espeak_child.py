@@ -1,8 +1,8 @@
 """Run as a program: espeak-ng speaks a list of texts and says when each phone begins.
 
-It reads JSON `{"library", "requests": [{"voice", "text", "words_per_minute", "pitch"}]}` on standard
-input; a process of its own because the library keeps state, and because it is only ever used
-where someone has installed it.
+It reads `{"library", "requests": [{"voice", "text", "words_per_minute", "pitch"}]}` as JSON on
+standard input; a process of its own because the library keeps state, and because it is only ever
+used where someone has installed it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ UTF8 = 1
 
 
 class _Id(ctypes.Union):
-    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]  # noqa: RUF012
+    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
 
 
 class _Event(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("type", ctypes.c_int),
         ("unique_identifier", ctypes.c_uint),
         ("text_position", ctypes.c_int),

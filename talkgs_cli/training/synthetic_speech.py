@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
-from talkgs_cli.networks.audio_encoder import SAMPLE_RATE_HZ, AudioEncoder
+from talkgs_cli.networks.audio_encoder import SAMPLE_RATE_HZ, SAMPLES_PER_FEATURE, AudioEncoder
 from talkgs_cli.runtime import Progress
 from talkgs_cli.training.corpus import Corpus, Recording
 from talkgs_cli.training.sentences import sentences
@@ -52,6 +53,9 @@ ESPEAK_VOICES = (
     "it+f5",
 )
 FLITE_SHARE, NANO_SHARE = 0.5, 0.25  # of the recordings; the rest is espeak-ng's
+# Louder syllables open wider: log of the factor for one standard deviation of loudness, over 80 ms.
+STRESS = 0.25
+STRESS_SMOOTHING = 4
 NOT_SPEECH_SHARE = 0.12  # recordings of noise and music beside the speech
 
 
@@ -113,9 +117,7 @@ def _drafts(recordings: int, encoder: AudioEncoder, seed: int) -> Iterator[_Draf
 
 def _nano_speaker(encoder: AudioEncoder) -> Callable[[list[Request]], list[Utterance]]:
     def say(requests: list[Request]) -> list[Utterance]:
-        guides = espeak(
-            [Request(NANO_VOICES[r.voice], r.text, r.speed, r.pitch) for r in requests]
-        )
+        guides = espeak([Request(NANO_VOICES[r.voice], r.text, r.speed, r.pitch) for r in requests])
         return nanotts(requests, [_trimmed(guide) for guide in guides], encoder)
 
     return say
@@ -142,7 +144,9 @@ def _joined(voice: str, utterances: list[Utterance], rng: np.random.Generator) -
         pause(float(rng.choice([rng.uniform(0.1, 0.4), rng.uniform(0.5, 1.6)])))
     samples = np.concatenate(sounds)
     hiss = 10 ** (rng.uniform(-80, -50) / 20)
-    return _Draft(voice, samples + np.float32(hiss) * coloured_noise(len(samples), 1.0, rng), phones)
+    return _Draft(
+        voice, samples + np.float32(hiss) * coloured_noise(len(samples), 1.0, rng), phones
+    )
 
 
 def _trimmed(utterance: Utterance) -> Utterance:
@@ -168,13 +172,22 @@ def _encoded(draft: _Draft, encoder: AudioEncoder, rng: np.random.Generator) -> 
     features = encoder.encode(draft.samples)
     shifted = encoder.encode(transform(draft.samples, rng))
     times_s = np.arange(len(features)) / encoder.rate_hz
-    return Recording(
-        draft.voice,
-        features,
-        shifted,
-        lip_curves(draft.phones, times_s),
-        speaking(draft.phones, times_s),
-    )
+    active = speaking(draft.phones, times_s)
+    curves = _stressed(lip_curves(draft.phones, times_s), active, draft.samples)
+    return Recording(draft.voice, features, shifted, curves, active)
+
+
+def _stressed(curves: Sound, active: Sound, samples: Sound) -> Sound:
+    """Open wider where the voice is raised, and less where it is dropped."""
+    padded = np.pad(np.square(samples), (0, SAMPLES_PER_FEATURE))
+    power = padded[: len(curves) * SAMPLES_PER_FEATURE].reshape(len(curves), -1).mean(1)
+    level = gaussian_filter1d(np.log(power + 1e-7), STRESS_SMOOTHING)
+    speech = active > 0.5
+    if not speech.any():
+        return curves
+    raised = (level - level[speech].mean()) / (level[speech].std() + 1e-6)
+    factor = np.where(curves[:, 0] > 0.1, np.exp(STRESS * np.clip(raised, -2, 2)), 1.0)
+    return np.asarray(curves * np.stack([factor, np.ones_like(factor)], 1), np.float32)
 
 
 def _not_speech(index: int, encoder: AudioEncoder, rng: np.random.Generator) -> Recording:

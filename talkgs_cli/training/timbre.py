@@ -47,9 +47,7 @@ def shift_voice(samples: Sound, semitones: float, formants: float, tilt_db: floa
     """
     import librosa
 
-    moved = librosa.effects.pitch_shift(
-        samples, sr=SAMPLE_RATE_HZ, n_steps=semitones, n_fft=1024
-    )
+    moved = librosa.effects.pitch_shift(samples, sr=SAMPLE_RATE_HZ, n_steps=semitones, n_fft=1024)
     # The pitch shift took the formants along: undo that and apply the wanted factor.
     factor = formants / 2 ** (semitones / 12)
     spectrum = librosa.stft(moved, n_fft=FFT, hop_length=HOP)

@@ -1,13 +1,13 @@
 """Train the voice-to-mouth model of one speaker on the sound and the mouth of their own clip.
 
-A linear filter, which keeps its head with other voices, and small networks, which close the lips:
-their mean is better than either. What they are worth is measured on blocks of the clip that a
-rehearsal did not see; the final model then learns from everything it was given.
+It starts from a base translator that knows many voices, tunes it, and keeps what helps: how far to
+go from the base and how much of a plain linear filter to mix in is decided on blocks of the clip
+that a rehearsal did not see. The final model then learns from everything it was given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -18,42 +18,32 @@ from torch import Tensor
 
 from talkgs_cli.config import TranslatorConfig
 from talkgs_cli.errors import BadInput
-from talkgs_cli.networks.motion_translator import (
-    MotionTranslator,
-    MouthNetwork,
-    TranslatorDescription,
-)
+from talkgs_cli.networks.base_translator import BaseTranslator
+from talkgs_cli.networks.motion_translator import MotionTranslator, TranslatorDescription
 from talkgs_cli.networks.timing import FEATURE_RATE_HZ, frame_times_s, sample_at
 from talkgs_cli.runtime import Progress
+from talkgs_cli.training.adaptation import LipGeometry
 from talkgs_cli.training.translator_data import (
     LipCode,
     SoundSpace,
     closed_mouth,
     opening_direction,
+    width_direction,
 )
-from talkgs_cli.training.translator_linear import (
-    best_lag_s,
-    best_strength,
-    linear_filter,
-    silence_filter,
-)
-from talkgs_cli.training.translator_measure import behaviour
-from talkgs_cli.training.translator_windows import Lesson, WindowSampler
+from talkgs_cli.training.translator_linear import best_lag_s
+from talkgs_cli.training.translator_parts import Material, Mix, assemble, learn_parts, silent_parts
+from talkgs_cli.training.translator_rehearsal import rehearse
+from talkgs_cli.training.translator_windows import Lesson
 
 Array = NDArray[np.float32]
 
 MIN_FRAMES = 25
-# Blocks of the clip that the rehearsal leaves out, as shares of it, and what is dropped around.
-REHEARSAL_BLOCKS = ((0.375, 0.5), (0.875, 1.0))
-GAP_S = 0.5
-MIN_REHEARSAL_S = 4.0
-LEARNING_RATE = 2e-3
 # A little beyond what was seen is still this speaker.
 RANGE_QUANTILES = (0.002, 0.998)
 
 
 def train_translator(
-    features: Array,
+    features: Array | None,
     mouth: Array | Tensor,
     lip_basis: Array | Tensor,
     opening_pair: tuple[int, int],
@@ -63,11 +53,14 @@ def train_translator(
     progress: Progress,
     *,
     silence: Sequence[Array] = (),
+    base: BaseTranslator | None = None,
+    corner_pair: tuple[int, int] = (0, 1),
 ) -> MotionTranslator:
     """Learn how this speaker's mouth goes with their voice.
 
     Args:
-        features: [n, D] of the whole clip's sound at 50 Hz.
+        features: [n, D] of the whole clip's sound at 50 Hz; None for a silent clip, whose speaker
+            gets the base's way of speaking with their own lips.
         mouth: [T, M] mouth vectors, frame t on screen from t / rate.
         lip_basis: [M, P, 3] metres that each mouth number moves each lip point, y up.
         opening_pair: Which two of the P points are the inner upper and inner lower lip.
@@ -77,6 +70,8 @@ def train_translator(
         progress: Told of the work.
         silence: Features of pauses (`translator_data.silence_features`), answered with the
             speaker's closed mouth.
+        base: What to start from; None learns from this clip alone.
+        corner_pair: Which two of the P points are the corners, right then left.
 
     Returns:
         The translator; `about.figures` holds what the rehearsal measured.
@@ -84,19 +79,32 @@ def train_translator(
     Raises:
         BadInput: too few usable frames, or a mouth that never moves.
     """
-    features = np.asarray(features, np.float32)
     mouth = np.asarray(mouth, np.float32)
     basis = np.asarray(lip_basis, np.float32)
-    usable = np.asarray(valid, bool) & (
-        frame_times_s(len(mouth), frame_rate) < len(features) / FEATURE_RATE_HZ
-    )
+    usable = np.asarray(valid, bool).copy()
+    if features is not None:
+        features = np.asarray(features, np.float32)
+        usable &= frame_times_s(len(mouth), frame_rate) < len(features) / FEATURE_RATE_HZ
     opening = opening_direction(basis, opening_pair)
     _require_material(mouth, usable, opening)
-    lip_code = LipCode.fit(
-        mouth[usable], basis, config.parameter_weight / max(config.vertex_weight, 1e-9)
-    )
+    if base is not None and base.about.encoder != config.encoder:
+        raise BadInput(
+            f"The translator was trained on {base.about.encoder} features, not on "
+            f"{config.encoder}.",
+            hint="Use the encoder that the translator's config.json names.",
+        )
+    share = config.parameter_weight / max(config.vertex_weight, 1e-9)
+    lip_code = LipCode.fit(mouth[usable], basis, share)
+    geometry = LipGeometry(mouth @ opening, mouth @ width_direction(basis, corner_pair))
+    if features is None:
+        if base is None:
+            raise BadInput(
+                "The clip has no sound, and there is no translator to start from.",
+                hint="Give one with --translator.",
+            )
+        return _without_sound(base, mouth, usable, opening, lip_code, geometry, config)
     times_s = frame_times_s(len(mouth), frame_rate)
-    space = SoundSpace.fit(sample_at(features, times_s[usable]), config.components)
+    space = _sound_space(base, features, times_s[usable], config)
     components = space(features)
     lag_s = best_lag_s(components, times_s, mouth @ opening, usable)
     lesson = Lesson(
@@ -106,21 +114,55 @@ def train_translator(
         usable=usable,
         silence=[space(pause) for pause in silence if len(pause)],
     )
-    about = TranslatorDescription(
-        encoder=config.encoder,
-        feature_size=features.shape[1],
-        components=components.shape[1],
-        codes=lesson.codes.shape[1],
-        mouth_size=mouth.shape[1],
-        taps=2 * round(config.context_s * FEATURE_RATE_HZ) + 1,
-        width=config.width,
-        networks=config.networks,
-        linear_share=config.linear_share,
-        lag_s=lag_s,
-        smoothing_s=config.smoothing_s,
+    frame = _blank(base, config, space, lip_code, mouth, usable, opening, lag_s)
+    material = Material(lesson, geometry, base)
+    steps = config.networks * config.iterations * 2 or None
+    with progress.stage("Learning the mouth from the voice", steps) as advance:
+        found = rehearse(frame, material, mouth, frame_rate, features, config, advance)
+        parts = learn_parts(frame, material, found.strength, config, advance)
+    final = assemble(frame, parts, found.mix)
+    figures = found.figures | {
+        "lag_s": lag_s,
+        "gain": found.gain,
+        "ridge_strength": found.strength,
+        "tuned_share": found.mix.tuned,
+        "linear_share": found.mix.linear,
+    }
+    final.about = replace(final.about, gain=found.gain, figures=figures)
+    return final
+
+
+def _without_sound(
+    base: BaseTranslator,
+    mouth: Array,
+    usable: NDArray[np.bool_],
+    opening: Array,
+    lip_code: LipCode,
+    geometry: LipGeometry,
+    config: TranslatorConfig,
+) -> MotionTranslator:
+    """The base's way of speaking with this speaker's lips."""
+    space = SoundSpace(
+        base.feature_mean.numpy(), base.feature_scale.numpy(), base.projection.numpy()
     )
-    frame = _blank(about, space, lip_code, mouth[usable], opening, lesson)
-    return _rehearse_and_train(frame, lesson, mouth, frame_rate, features, config, progress)
+    frame = _blank(base, config, space, lip_code, mouth, usable, opening, lag_s=0.0)
+    codes = lip_code.encode(mouth)
+    translator = assemble(
+        frame, silent_parts(frame, geometry, codes, usable, base), Mix(tuned=0.0, linear=0.0)
+    )
+    translator.about = replace(translator.about, figures={"tuned_share": 0.0, "linear_share": 0.0})
+    return translator
+
+
+def _sound_space(
+    base: BaseTranslator | None, features: Array, times_s: Array, config: TranslatorConfig
+) -> SoundSpace:
+    """The base's components about this voice's mean; without a base, the clip's own."""
+    own = sample_at(features, times_s)
+    if base is None:
+        return SoundSpace.fit(own, config.components)
+    mean = base.voice_mean(torch.from_numpy(own)).numpy()
+    return SoundSpace(mean, base.feature_scale.numpy(), base.projection.numpy())
 
 
 def _require_material(mouth: Array, usable: NDArray[np.bool_], opening: Array) -> None:
@@ -138,17 +180,37 @@ def _require_material(mouth: Array, usable: NDArray[np.bool_], opening: Array) -
 
 
 def _blank(
-    about: TranslatorDescription,
+    base: BaseTranslator | None,
+    config: TranslatorConfig,
     space: SoundSpace,
     lip_code: LipCode,
     mouth: Array,
+    usable: NDArray[np.bool_],
     opening: Array,
-    lesson: Lesson,
+    lag_s: float,
 ) -> MotionTranslator:
     """A translator with everything but its learnt parts."""
+    from dataclasses import asdict
+
+    codes = lip_code.encode(mouth[usable])
+    known = None if base is None else replace(base.about, excerpts=0, figures={})
+    about = TranslatorDescription(
+        encoder=config.encoder,
+        feature_size=len(space.mean),
+        components=space.projection.shape[1],
+        codes=codes.shape[1],
+        mouth_size=mouth.shape[1],
+        taps=2 * round(config.context_s * FEATURE_RATE_HZ) + 1,
+        width=config.width if known is None else known.width,
+        networks=config.networks if known is None else min(1, config.networks),
+        linear_share=config.linear_share,
+        architecture="conv" if known is None else known.architecture,
+        base=None if known is None else asdict(known),
+        lag_s=lag_s,
+        smoothing_s=config.smoothing_s,
+    )
     frame = MotionTranslator(about)
-    codes = lesson.codes[lesson.usable]
-    rest = closed_mouth(mouth, opening)
+    rest = closed_mouth(mouth[usable], opening)
     values = {
         "feature_mean": space.mean,
         "feature_scale": space.scale,
@@ -159,138 +221,11 @@ def _blank(
         "rest": rest,
         "rest_code": lip_code.encode(rest),
         "opening": opening,
-        "opening_range": np.quantile(mouth @ opening, RANGE_QUANTILES),
+        "opening_range": np.quantile(mouth[usable] @ opening, RANGE_QUANTILES),
     }
     for name, value in values.items():
         getattr(frame, name).copy_(torch.from_numpy(np.asarray(value, np.float32)))
+    if base is not None and frame.base is not None:
+        state = {name: value for name, value in base.state_dict().items() if name != "excerpts"}
+        frame.base.load_state_dict(state, strict=False)
     return frame
-
-
-def _rehearse_and_train(
-    frame: MotionTranslator,
-    lesson: Lesson,
-    mouth: Array,
-    frame_rate: Fraction,
-    features: Array,
-    config: TranslatorConfig,
-    progress: Progress,
-) -> MotionTranslator:
-    """Measure gain and figures on unseen blocks (with one network), then learn from everything."""
-    blocks = _rehearsal_blocks(lesson.usable, frame_rate)
-    networks = config.networks + (min(1, config.networks) if blocks else 0)
-    rounds = networks * config.iterations or None
-    figures: dict[str, float] = {}
-    gain = 1.0
-    strength = 3.0
-    with progress.stage("Learning the mouth from the voice", rounds) as advance:
-        if blocks:
-            unseen = np.zeros(len(mouth), bool)
-            near = np.zeros(len(mouth), bool)
-            gap = round(GAP_S * frame_rate)
-            for block in blocks:
-                unseen[block] = True
-                near[max(0, block.start - gap) : block.stop + gap] = True
-            unseen &= lesson.usable
-            rehearsal = replace(lesson, usable=lesson.usable & ~near)
-            strength = best_strength(rehearsal, unseen, frame.about.taps)
-            small = MotionTranslator(replace(frame.about, networks=min(1, config.networks)))
-            small.load_state_dict(frame.state_dict(), strict=False)
-            trial = _learn(small, rehearsal, strength, config, advance)
-            seen = mouth[rehearsal.usable]
-            gain = _fitted_gain(trial, features, mouth, unseen, frame_rate, config)
-            trial.about = replace(trial.about, gain=gain)
-            guess = trial.predict(features, len(mouth), frame_rate, clip_timing=True).numpy()
-            figures = behaviour(guess, mouth, seen, unseen, frame.opening.numpy())
-        final = _learn(frame, lesson, strength, config, advance)
-    figures |= {"lag_s": frame.about.lag_s, "gain": gain, "ridge_strength": strength}
-    final.about = replace(final.about, gain=gain, figures=figures)
-    return final
-
-
-def _rehearsal_blocks(usable: NDArray[np.bool_], frame_rate: Fraction) -> list[slice]:
-    """Blocks to leave out: none when the clip is too short to spare any."""
-    where = np.flatnonzero(usable)
-    if len(where) < MIN_REHEARSAL_S * frame_rate:
-        return []
-    first, count = where[0], where[-1] + 1 - where[0]
-    return [
-        slice(int(first + low * count), int(first + high * count)) for low, high in REHEARSAL_BLOCKS
-    ]
-
-
-def _fitted_gain(
-    trial: MotionTranslator,
-    features: Array,
-    mouth: Array,
-    unseen: NDArray[np.bool_],
-    frame_rate: Fraction,
-    config: TranslatorConfig,
-) -> float:
-    """What brings the prediction near the liveliness of the unseen mouth."""
-    opening = trial.opening.numpy()
-    guess = trial.predict(features, len(mouth), frame_rate, clip_timing=True).numpy()
-    ratio = (mouth[unseen] @ opening).std() / max(float((guess[unseen] @ opening).std()), 1e-9)
-    return float(np.clip(config.liveliness * ratio, 1.0, config.max_gain))
-
-
-def _learn(
-    frame: MotionTranslator,
-    lesson: Lesson,
-    strength: float,
-    config: TranslatorConfig,
-    advance: Callable[[int], None],
-) -> MotionTranslator:
-    """Fill a copy of the blank translator with learnt parts."""
-    translator = MotionTranslator(frame.about)
-    translator.load_state_dict(frame.state_dict())
-    weight, bias = linear_filter(lesson, frame.about.taps, strength)
-    translator.linear_weight.copy_(torch.from_numpy(weight))
-    translator.linear_bias.copy_(torch.from_numpy(bias))
-    weight, bias = silence_filter(lesson, frame.about.taps)
-    translator.silence_weight.copy_(torch.from_numpy(weight))
-    translator.silence_bias.copy_(torch.from_numpy(bias))
-    for index in range(frame.about.networks):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed + index)
-            network = MouthNetwork(
-                frame.about.components, frame.about.codes, frame.about.width, config.dropout
-            )
-            _train_network(network, lesson, config, config.seed + index, advance)
-        translator.networks[index].load_state_dict(network.state_dict())
-    return translator.eval()
-
-
-def _train_network(
-    network: MouthNetwork,
-    lesson: Lesson,
-    config: TranslatorConfig,
-    seed: int,
-    advance: Callable[[int], None],
-) -> None:
-    """Adam on windows of the clip; the loss lives in lip-code space."""
-    windows = WindowSampler(lesson, np.random.default_rng(seed))
-    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=1e-2)
-    rate = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda step: (
-            min(1.0, (step + 1) / 30)
-            * (0.5 + 0.5 * np.cos(np.pi * step / max(1, config.iterations)))
-        ),
-    )
-    smoothness = config.smoothness_weight / max(config.vertex_weight, 1e-9)
-    network.train()
-    for _ in range(config.iterations):
-        batch = windows.draw()
-        curve = network(batch.components)  # [B, Z, n]
-        codes = batch.read(curve)  # [B, L, Z]
-        weight = batch.weight[..., None]  # [B, L, 1]
-        error = (weight * (codes - batch.codes) ** 2).sum() / weight.sum().clamp_min(1)
-        steps = torch.diff(codes - batch.codes, dim=1)
-        both = weight[:, 1:] * weight[:, :-1]
-        loss = error + smoothness * (both * steps**2).sum() / both.sum().clamp_min(1)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        rate.step()
-        advance(1)

@@ -109,6 +109,17 @@ def opening_direction(lip_basis: Array, opening_pair: tuple[int, int]) -> Array:
     return np.asarray(lip_basis[:, upper, 1] - lip_basis[:, lower, 1], np.float32)
 
 
+def width_direction(lip_basis: Array, corner_pair: tuple[int, int]) -> Array:
+    """[M]: metres that the mouth's corners part, per unit of each mouth number.
+
+    Args:
+        lip_basis: [M, P, 3] metres per unit, x to the subject's left.
+        corner_pair: Indices of the right and of the left corner.
+    """
+    right, left = corner_pair
+    return np.asarray(lip_basis[:, left, 0] - lip_basis[:, right, 0], np.float32)
+
+
 def closed_mouth(mouth: Array, opening: Array) -> Array:
     """[M]: this speaker's mouth at rest, the median of frames with nearly the least opening.
 

@@ -84,7 +84,7 @@ def require_synthesisers() -> None:
 
 
 def flite(requests: Sequence[Request]) -> list[Utterance]:
-    """flite's voices (kal16, awb, rms, slt)."""
+    """Flite's voices (kal16, awb, rms, slt)."""
     from scipy.io import wavfile
 
     result = []
