@@ -221,9 +221,9 @@ class BaseConfig:
     architecture: str = "conv"
     seed: int = 0
     # Synthetic recordings of about 15 s.
-    recordings: int = 170
+    recordings: int = 96
     # Optimiser steps, windows a step, samples of a window at 50 a second.
-    iterations: int = 600
+    iterations: int = 400
     batch: int = 12
     window_samples: int = 150
     lr: float = 2e-3
@@ -243,8 +243,8 @@ class BaseConfig:
     # Noise on components of unit variance: on each sample, and on a whole window.
     feature_noise: float = 0.3
     channel_noise: float = 0.3
-    # Excerpts kept to rehearse while adapting to a speaker.
-    excerpts: int = 16
+    # Voices not learnt from, on which the result is measured.
+    hold_out: tuple[str, ...] = ("en-gb+f3", "it-IT")
 
     def __post_init__(self) -> None:
         if self.architecture not in ("conv", "paper"):
@@ -277,10 +277,9 @@ class TranslatorConfig:
     # Share of the linear part in the mean of linear part and networks, without a base translator;
     # with one it is chosen on unseen seconds.
     linear_share: float = 0.35
-    # Tuning a base translator: learning rate, dropout, weight of what it said of other voices.
+    # Tuning a base translator: learning rate and dropout.
     tuning_lr: float = 1e-3
     tuning_dropout: float = 0.2
-    rehearsal_weight: float = 0.3
     # Loss weights as in the paper: lip points, parameters, their differences in time. Only their
     # ratios matter: each loss is in units of what the speaker does (see docs/translator.md).
     vertex_weight: float = 1000.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option, Typer
@@ -89,6 +90,51 @@ def push(
         answer,
         path=answer["translator"],
         said=[],
+        next_command=f"talkgs fit SPEAKER --translator {quoted(answer['translator'])}",
+        as_json=as_json,
+    )
+
+
+@translator.command(
+    epilog=examples(
+        "talkgs translator train --synthetic --out translator/",
+        "talkgs translator train anna/ ben/ --synthetic --out translator/",
+    )
+)
+def train(
+    speakers: Annotated[
+        list[Path] | None, Argument(metavar="SPEAKERS", help="Prepared speakers to learn from.")
+    ] = None,
+    synthetic: Annotated[
+        bool, Option("--synthetic", help="Learn from synthetic voices (needs flite, espeak-ng).")
+    ] = False,
+    out: Annotated[Path, Option("--out", help="Folder of the translator.")] = Path("translator"),
+    architecture: Annotated[
+        str, Option("--architecture", help="conv (small) or paper (transformer).")
+    ] = "conv",
+    encoder: Annotated[
+        str, Option("--encoder", help="Audio encoder whose features it reads.")
+    ] = "whisper-tiny.en",
+    seed: Annotated[int, Option("--seed", help="Seed of everything random.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a translator for any voice.
+
+    The release that comes with talkgs was made by the first example.
+    """
+    from talkgs_cli.config import BaseConfig
+    from talkgs_cli.speaker import SpeakerFolder
+    from talkgs_cli.stages.train_translator import train_translator_base
+
+    config = BaseConfig(architecture=architecture, encoder=encoder, seed=seed)
+    folders = [SpeakerFolder.open_(path) for path in speakers or []]
+    answer = train_translator_base(
+        folders, out, config, console.make_progress(), synthetic=synthetic
+    )
+    finish(
+        answer,
+        path=answer["translator"],
+        said=[f"{name}: {value}" for name, value in answer["figures"].items()],
         next_command=f"talkgs fit SPEAKER --translator {quoted(answer['translator'])}",
         as_json=as_json,
     )

@@ -34,8 +34,6 @@ class BaseDescription:
         components: K, principal components of the features that the network sees.
         architecture: A name of `mouth_networks.ARCHITECTURES`.
         width: Channels of the small architecture.
-        excerpts: R excerpts of speech that adapting rehearses, so that other voices stay known.
-        excerpt_samples: How long each is.
         trained_on: What the weights were learnt from, in words.
         figures: What training measured on voices left out.
     """
@@ -45,8 +43,6 @@ class BaseDescription:
     components: int
     architecture: str = "conv"
     width: int = 96
-    excerpts: int = 0
-    excerpt_samples: int = 250
     trained_on: str = ""
     figures: dict[str, float] = field(default_factory=dict)
 
@@ -58,7 +54,6 @@ class BaseTranslator(nn.Module):
     feature_scale: Tensor  # [D] one over the standard deviation
     projection: Tensor  # [D, K]
     curve_range: Tensor  # [2, 2] low and high of opening and width while someone speaks
-    excerpts: Tensor  # [R, n, K] components
 
     def __init__(self, about: BaseDescription) -> None:
         super().__init__()
@@ -68,7 +63,6 @@ class BaseTranslator(nn.Module):
             "feature_scale": (about.feature_size,),
             "projection": (about.feature_size, about.components),
             "curve_range": (2, 2),
-            "excerpts": (about.excerpts, about.excerpt_samples, about.components),
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))

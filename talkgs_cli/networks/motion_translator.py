@@ -54,6 +54,7 @@ class TranslatorDescription:
         networks: How many networks are averaged.
         architecture: Of the networks: a name of `mouth_networks.ARCHITECTURES`.
         base: Description of the base translator inside; None for a model of this voice alone.
+        network_shares: Weights of the networks in their mean; equal when empty.
         tuned_share: 0 is the base with this speaker's lips, 1 is all tuned on this speaker.
         linear_share: Weight of the linear part in the mean.
         lag_s: In the training clip, the mouth at t goes with the sound at t + lag.
@@ -73,6 +74,7 @@ class TranslatorDescription:
     linear_share: float
     architecture: str = "conv"
     base: dict[str, Any] | None = None
+    network_shares: list[float] = field(default_factory=list)
     tuned_share: float = 1.0
     lag_s: float = 0.0
     gain: float = 1.0
@@ -182,10 +184,8 @@ class MotionTranslator(nn.Module):
     @property
     def _margin(self) -> int:
         """Samples to each side that the parts of the model see."""
-        reaches = [network.reach for network in self.networks]
-        if self.base is not None:
-            reaches.append(self.base.network.reach)
-        return int(max(self.about.taps // 2, *reaches, 0))
+        networks = [*self.networks, *([] if self.base is None else [self.base.network])]
+        return max([self.about.taps // 2, *(int(network.reach) for network in networks)])
 
     @property
     def _piece(self) -> int:
@@ -215,8 +215,11 @@ class MotionTranslator(nn.Module):
             padding = self.about.taps // 2
             linear = F.conv1d(components, self.linear_weight, self.linear_bias, padding=padding)
             mean = share * linear
-        for network in self.networks:
-            mean = mean + (1 - share) / len(self.networks) * network(components)
+        count = len(self.networks)
+        shares = self.about.network_shares or [1 / count] * count
+        for network, part in zip(self.networks, shares, strict=True):
+            if part:
+                mean = mean + (1 - share) * part * network(components)
         return mean
 
     def decode(self, codes: Tensor) -> Tensor:

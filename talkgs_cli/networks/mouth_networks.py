@@ -73,14 +73,17 @@ class PaperNetwork(nn.Module):
         super().__init__()
         size = self.SIZE
         self.enter = nn.Linear(inputs, size)
-        layer = {"dropout": dropout, "batch_first": True, "norm_first": True}
         self.encoder = nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(size, self.HEADS, self.INNER, **layer),
+            nn.TransformerEncoderLayer(
+                size, self.HEADS, self.INNER, dropout, batch_first=True, norm_first=True
+            ),
             self.LAYERS,
             enable_nested_tensor=False,
         )
         self.identity = nn.Parameter(torch.zeros(size))
-        self.decoder = nn.TransformerDecoderLayer(size, self.HEADS, self.INNER, **layer)
+        self.decoder = nn.TransformerDecoderLayer(
+            size, self.HEADS, self.INNER, dropout, batch_first=True, norm_first=True
+        )
         self.mlp = nn.Sequential(
             nn.Linear(size, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512)
         )

@@ -24,6 +24,9 @@ from talkgs_cli.training.translator_data import silence_features
 from talkgs_cli.types import HeadMotion, pack_mouth, unpack_mouth
 
 LIP_POINTS = (*LIPS_OUTER, *LIPS_INNER)
+OPENING = (LIP_POINTS.index(INNER_LIP_UPPER), LIP_POINTS.index(INNER_LIP_LOWER))
+CORNERS = (0, 10)
+"""Right and left corner among `LIP_POINTS`."""
 
 
 def fit_translator(job: FitJob, config: TranslatorConfig) -> dict[str, Any] | None:

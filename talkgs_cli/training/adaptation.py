@@ -27,7 +27,6 @@ Weights = dict[str, Tensor]
 
 # The map from geometry counts for as much as this many frames of sound and mouth.
 PRIOR_FRAMES = 60.0
-EXCERPT_WINDOW = 100
 
 
 @dataclass(frozen=True)
@@ -98,21 +97,17 @@ def interpolated(start: Weights, tuned: Weights, share: float) -> Weights:
 def tune(
     network: MouthNetwork,
     lesson: Lesson,
-    excerpts: Tensor,
     config: TranslatorConfig,
     advance: Callable[[int], None],
 ) -> None:
-    """Train on the speaker's clip, and on what the untuned network said of other voices.
+    """Train on the speaker's clip: few steps on a short one, so that other voices stay known.
 
     Args:
         network: Starts from the base; changed in place.
         lesson: The clip.
-        excerpts: [R, n, K] other voices; may be none.
         config: Settings.
         advance: Told of each step.
     """
-    with torch.no_grad():
-        said = network.eval()(excerpts.transpose(1, 2)) if len(excerpts) else None
     rng = np.random.default_rng(config.seed)
     windows = WindowSampler(lesson, rng)
     optimiser = torch.optim.AdamW(network.parameters(), config.tuning_lr, weight_decay=1e-2)
@@ -126,8 +121,6 @@ def tune(
         batch = windows.draw()
         codes = batch.read(network(batch.components))  # [B, L, Z]
         loss = code_loss(codes, batch.codes, batch.weight, smoothness)
-        if said is not None:
-            loss = loss + config.rehearsal_weight * _rehearse(network, excerpts, said, rng)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -144,22 +137,6 @@ def code_loss(codes: Tensor, truth: Tensor, weight: Tensor, smoothness: float) -
     both = weight[:, 1:] * weight[:, :-1]
     loss = (weight * error**2).sum() / weight.sum().clamp_min(1)
     return loss + smoothness * (both * steps**2).sum() / both.sum().clamp_min(1)
-
-
-def _rehearse(
-    network: MouthNetwork, excerpts: Tensor, said: Tensor, rng: np.random.Generator
-) -> Tensor:
-    """Squared distance from what was said before, on a few noisy windows."""
-    length = min(EXCERPT_WINDOW, excerpts.shape[1])
-    picks = rng.integers(0, len(excerpts), 4)
-    starts = rng.integers(0, excerpts.shape[1] - length + 1, 4)
-    sound = torch.stack(
-        [excerpts[k, s : s + length] for k, s in zip(picks, starts, strict=True)]
-    ).transpose(1, 2)
-    truth = torch.stack([said[k, :, s : s + length] for k, s in zip(picks, starts, strict=True)])
-    noise = 0.3 * torch.randn_like(sound) + 0.3 * torch.randn(*sound.shape[:2], 1)
-    error = network(sound + noise) - truth
-    return error.square().sum(1).mean()
 
 
 def heard_curves(base: BaseTranslator, components: Array, positions: NDArray[np.float64]) -> Array:

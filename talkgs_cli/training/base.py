@@ -26,7 +26,6 @@ Array = NDArray[np.float32]
 CURVE_SCALE = 2.0  # rules keep to about half of their range; this brings curves to unit size
 EVERY = 3  # of the samples, to find the principal components
 MIN_SAMPLES = 100
-FIGURE_STEPS = 6  # voices are left out of every so many recordings' voices to be measured on
 
 
 class BaseLoss(nn.Module):
@@ -88,7 +87,7 @@ def train_base(
         )
         torch.manual_seed(config.seed + rank)
         _optimise(network, _Material(chosen, space), config, progress, accelerator, rank)
-    base = _assemble(about, space, network, chosen, config)
+    base = _assemble(about, space, network, chosen)
     return base.eval()
 
 
@@ -192,21 +191,9 @@ def _assemble(
     space: SoundSpace,
     network: MouthNetwork,
     recordings: list[Recording],
-    config: BaseConfig,
 ) -> BaseTranslator:
-    """Put network, statistics and excerpts for rehearsing into a translator."""
-    from dataclasses import replace
-
-    rng = np.random.default_rng((config.seed, 99))
-    length = about.excerpt_samples
-    long = [item for item in recordings if len(item.features) >= length]
-    count = min(config.excerpts, len(long))
-    picked = [long[k] for k in rng.permutation(len(long))[:count]]
-    base = BaseTranslator(replace(about, excerpts=count))
-    excerpts = np.zeros((count, length, about.components), np.float32)
-    for row, item in zip(excerpts, picked, strict=True):
-        start = int(rng.integers(0, len(item.features) - length + 1))
-        row[:] = _centred(item, item.features, space)[start : start + length]
+    """Put network and statistics into a translator."""
+    base = BaseTranslator(about)
     base.network.load_state_dict(network.state_dict())
     spoken = np.concatenate(
         [
@@ -220,9 +207,33 @@ def _assemble(
         "feature_mean": space.mean,
         "feature_scale": space.scale,
         "projection": space.projection,
-        "excerpts": excerpts,
         "curve_range": np.quantile(spoken[:, :2], [0.05, 0.95], axis=0),
     }
     for name, value in values.items():
         getattr(base, name).copy_(torch.from_numpy(np.asarray(value, np.float32)))
     return base
+
+
+def measure_base(base: BaseTranslator, recordings: list[Recording]) -> dict[str, float]:
+    """How a base does on voices it never heard: correlations with the rules, and voice activity.
+
+    Args:
+        base: Trained.
+        recordings: Of voices left out.
+
+    Returns:
+        opening_r, width_r while someone speaks, and active_accuracy.
+    """
+    heard, truth, active = [], [], []
+    for item in recordings:
+        features = torch.from_numpy(item.features)
+        heard.append(base.curves(base.components(features, base.voice_mean(features))).numpy())
+        truth.append(item.curves)
+        active.append(item.active > 0.5)
+    curves, rules, speech = (np.concatenate(parts) for parts in (heard, truth, active))
+    result = {
+        f"{name}_r": float(np.corrcoef(curves[speech, k], rules[speech, k])[0, 1])
+        for k, name in enumerate(("opening", "width"))
+    }
+    result["active_accuracy"] = float(((curves[:, 2] > 0.5) == speech).mean())
+    return {name: round(value, 4) for name, value in result.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +99,7 @@ def _drafts(recordings: int, encoder: AudioEncoder, seed: int) -> Iterator[_Draf
     flite_count, nano_count = round(FLITE_SHARE * recordings), round(NANO_SHARE * recordings)
     rng = np.random.default_rng((seed, 0))
     for index in range(recordings):
+        say: Callable[[Sequence[Request]], list[Utterance]]
         if index < flite_count:
             voice = FLITE_VOICES[index % len(FLITE_VOICES)]
             language, say = "en", flite
@@ -115,8 +116,8 @@ def _drafts(recordings: int, encoder: AudioEncoder, seed: int) -> Iterator[_Draf
         yield _joined(voice, say(requests), rng)
 
 
-def _nano_speaker(encoder: AudioEncoder) -> Callable[[list[Request]], list[Utterance]]:
-    def say(requests: list[Request]) -> list[Utterance]:
+def _nano_speaker(encoder: AudioEncoder) -> Callable[[Sequence[Request]], list[Utterance]]:
+    def say(requests: Sequence[Request]) -> list[Utterance]:
         guides = espeak([Request(NANO_VOICES[r.voice], r.text, r.speed, r.pitch) for r in requests])
         return nanotts(requests, [_trimmed(guide) for guide in guides], encoder)
 

@@ -126,6 +126,7 @@ def train_translator(
         "gain": found.gain,
         "ridge_strength": found.strength,
         "tuned_share": found.mix.tuned,
+        "fresh_share": found.mix.fresh,
         "linear_share": found.mix.linear,
     }
     final.about = replace(final.about, gain=found.gain, figures=figures)
@@ -145,13 +146,10 @@ def _without_sound(
     space = SoundSpace(
         base.feature_mean.numpy(), base.feature_scale.numpy(), base.projection.numpy()
     )
-    frame = _blank(base, config, space, lip_code, mouth, usable, opening, lag_s=0.0)
-    codes = lip_code.encode(mouth)
-    translator = assemble(
-        frame, silent_parts(frame, geometry, codes, usable, base), Mix(tuned=0.0, linear=0.0)
-    )
-    translator.about = replace(translator.about, figures={"tuned_share": 0.0, "linear_share": 0.0})
-    return translator
+    alone = replace(config, networks=1)
+    frame = _blank(base, alone, space, lip_code, mouth, usable, opening, lag_s=0.0)
+    parts = silent_parts(frame, geometry, lip_code.encode(mouth), usable, base)
+    return assemble(frame, parts, Mix(tuned=0.0, fresh=0.0, linear=0.0))
 
 
 def _sound_space(
@@ -193,7 +191,7 @@ def _blank(
     from dataclasses import asdict
 
     codes = lip_code.encode(mouth[usable])
-    known = None if base is None else replace(base.about, excerpts=0, figures={})
+    known = None if base is None else replace(base.about, figures={})
     about = TranslatorDescription(
         encoder=config.encoder,
         feature_size=len(space.mean),
@@ -202,7 +200,7 @@ def _blank(
         mouth_size=mouth.shape[1],
         taps=2 * round(config.context_s * FEATURE_RATE_HZ) + 1,
         width=config.width if known is None else known.width,
-        networks=config.networks if known is None else min(1, config.networks),
+        networks=config.networks if known is None or known.architecture == "conv" else 1,
         linear_share=config.linear_share,
         architecture="conv" if known is None else known.architecture,
         base=None if known is None else asdict(known),
@@ -226,6 +224,5 @@ def _blank(
     for name, value in values.items():
         getattr(frame, name).copy_(torch.from_numpy(np.asarray(value, np.float32)))
     if base is not None and frame.base is not None:
-        state = {name: value for name, value in base.state_dict().items() if name != "excerpts"}
-        frame.base.load_state_dict(state, strict=False)
+        frame.base.load_state_dict(base.state_dict())
     return frame

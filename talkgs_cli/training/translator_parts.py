@@ -13,7 +13,7 @@ from torch import nn
 from talkgs_cli.config import TranslatorConfig
 from talkgs_cli.networks.base_translator import BaseTranslator
 from talkgs_cli.networks.motion_translator import MotionTranslator
-from talkgs_cli.networks.mouth_networks import build_network
+from talkgs_cli.networks.mouth_networks import MouthNetwork, build_network
 from talkgs_cli.training.adaptation import (
     LipGeometry,
     Weights,
@@ -55,11 +55,19 @@ class Mix:
 
     Attributes:
         tuned: 0 the base with this speaker's lips, 1 tuned on the speaker.
+        fresh: Share, among the networks, of those that never saw the base.
         linear: Share of the linear filter in the mean with the networks.
     """
 
     tuned: float
+    fresh: float
     linear: float
+
+    def of_networks(self, count: int, based: bool) -> list[float]:
+        """Weights of the networks in their mean, the one from the base first."""
+        if not based or count < 2:
+            return [1 / count] * count
+        return [1 - self.fresh] + [self.fresh / (count - 1)] * (count - 1)
 
 
 @dataclass
@@ -67,7 +75,7 @@ class Parts:
     """Everything learnt.
 
     Attributes:
-        starts: Per network its weights before tuning; empty without a base.
+        starts: Weights of the first network before tuning; empty without a base.
         tuned: Per network its weights after training.
         linear: Kernel [Z, K, taps] and bias [Z].
         silence: Kernel [1, K, taps] and bias [1].
@@ -77,6 +85,12 @@ class Parts:
     tuned: list[Weights]
     linear: tuple[Array, Array]
     silence: tuple[Array, Array]
+
+    def network(self, index: int, tuned: float) -> Weights:
+        """Weights of a network; the one from the base is interpolated."""
+        if index < len(self.starts):
+            return interpolated(self.starts[index], self.tuned[index], tuned)
+        return self.tuned[index]
 
 
 def learn_parts(
@@ -101,15 +115,16 @@ def learn_parts(
         seeded = replace(config, seed=config.seed + index)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeded.seed)
-            if material.base is None:
-                network: nn.Module = build_network(
-                    "conv", frame.about.components, frame.about.codes, config.width, config.dropout
-                )
-                _train_network(network, lesson, seeded, advance)
-            else:
+            if material.base is not None and index == 0:
                 network = _started(material, material.base, config.tuning_dropout)
                 parts.starts.append(_weights(network))
-                tune(network, lesson, material.base.excerpts, seeded, advance)
+                tune(network, lesson, seeded, advance)
+            else:
+                about = frame.about
+                network = build_network(
+                    about.architecture, about.components, about.codes, about.width, config.dropout
+                )
+                _train_network(network, lesson, seeded, advance)
         parts.tuned.append(_weights(network))
     return parts
 
@@ -136,7 +151,12 @@ def silent_parts(
 
 def assemble(frame: MotionTranslator, parts: Parts, mix: Mix) -> MotionTranslator:
     """A translator of the blank one and the parts."""
-    about = replace(frame.about, linear_share=mix.linear, tuned_share=mix.tuned)
+    about = replace(
+        frame.about,
+        linear_share=mix.linear,
+        tuned_share=mix.tuned,
+        network_shares=mix.of_networks(frame.about.networks, bool(parts.starts)),
+    )
     translator = MotionTranslator(about)
     translator.load_state_dict(frame.state_dict())
     for name, value in (
@@ -147,14 +167,11 @@ def assemble(frame: MotionTranslator, parts: Parts, mix: Mix) -> MotionTranslato
     ):
         getattr(translator, name).copy_(torch.from_numpy(value))
     for index, network in enumerate(translator.networks):
-        weights = parts.tuned[index]
-        if parts.starts:
-            weights = interpolated(parts.starts[index], weights, mix.tuned)
-        network.load_state_dict(weights)
+        network.load_state_dict(parts.network(index, mix.tuned))
     return translator.eval()
 
 
-def _started(material: Material, base: BaseTranslator, dropout: float) -> nn.Module:
+def _started(material: Material, base: BaseTranslator, dropout: float) -> MouthNetwork:
     """The base's network with this speaker's lips."""
     lesson = material.lesson
     prior = map_from_geometry(material.geometry, lesson.codes, lesson.usable, base)

@@ -7,13 +7,19 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 
 from talkgs_cli.config import TranslatorConfig
-from talkgs_cli.networks.motion_translator import MotionTranslator
+from talkgs_cli.networks.motion_translator import MotionTranslator, smooth
+from talkgs_cli.networks.mouth_networks import run_in_pieces
+from talkgs_cli.networks.timing import sample_at
 from talkgs_cli.training.translator_linear import best_strength
 from talkgs_cli.training.translator_measure import behaviour
-from talkgs_cli.training.translator_parts import Material, Mix, assemble, learn_parts
+from talkgs_cli.training.translator_parts import Material, Mix, Parts, assemble, learn_parts
+from talkgs_cli.training.translator_windows import Lesson
 
 Array = NDArray[np.float32]
 
@@ -22,13 +28,14 @@ BLOCKS = ((0.375, 0.5), (0.875, 1.0))
 GAP_S = 0.5
 MIN_S = 4.0
 # With too little to rehearse: mostly the base, steadied by the filter.
-UNREHEARSED = Mix(tuned=0.6, linear=0.35)
+UNREHEARSED = Mix(tuned=0.8, fresh=0.0, linear=0.35)
 UNREHEARSED_STRENGTH = 3.0
 TUNED_SHARES = (0.0, 0.3, 0.6, 0.8, 1.0)
+FRESH_SHARES = (0.0, 0.3, 0.5)
 LINEAR_SHARES = (0.0, 0.2, 0.35, 0.5)
-# Own voice in a few unseen seconds says little of other voices, which the base knows better: each
-# tenth away from the base must lower the error by this share.
-PRICE_OF_TUNING = 0.002
+# Own voice in a few unseen seconds says little of other voices, which only the base knows: what
+# never saw the base must lower the error by this share when it is half of the mean.
+PRICE_OF_FRESH = 0.01
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ def rehearse(
     """
     lesson = material.lesson
     blocks = _blocks(lesson.usable, frame_rate)
-    fixed = UNREHEARSED if material.base is not None else Mix(1.0, config.linear_share)
+    fixed = UNREHEARSED if material.base is not None else Mix(1.0, 0.0, config.linear_share)
     if not blocks:
         return Found(fixed, UNREHEARSED_STRENGTH, 1.0, {})
     unseen = np.zeros(len(mouth), bool)
@@ -82,33 +89,71 @@ def rehearse(
     unseen &= lesson.usable
     known = replace(lesson, usable=lesson.usable & ~near)
     strength = best_strength(known, unseen, frame.about.taps)
-    small = MotionTranslator(replace(frame.about, networks=min(1, frame.about.networks)))
+    least = frame.about.networks if material.base else min(1, frame.about.networks)
+    small = MotionTranslator(replace(frame.about, networks=least))
     small.load_state_dict(frame.state_dict(), strict=False)
     parts = learn_parts(small, replace(material, lesson=known), strength, config, advance)
 
-    def guess(mix: Mix, gain: float = 1.0) -> tuple[MotionTranslator, Array]:
-        trial = assemble(small, parts, mix)
-        trial.about = replace(trial.about, gain=gain)
-        return trial, trial.predict(features, len(mouth), frame_rate, clip_timing=True).numpy()
-
-    def price(mix: Mix) -> float:
-        trial, predicted = guess(mix)
-        departure = (predicted - mouth)[unseen]
-        codes = departure @ np.linalg.pinv(trial.decoder.numpy())
-        return float(np.square(codes).mean()) * (1 + 10 * PRICE_OF_TUNING * mix.tuned)
-
     mix = fixed
     if material.base is not None and frame.about.networks:
-        mixes = [Mix(tuned, linear) for tuned in TUNED_SHARES for linear in LINEAR_SHARES]
-        mix = min(mixes, key=price)
+        mix = _best_mix(small, parts, lesson, unseen, config)
     opening = frame.opening.numpy()
-    _, plain = guess(mix)
-    spread = max(float((plain[unseen] @ opening).std()), 1e-9)
+
+    def guess(gain: float) -> Array:
+        trial = assemble(small, parts, mix)
+        trial.about = replace(trial.about, gain=gain)
+        return trial.predict(features, len(mouth), frame_rate, clip_timing=True).numpy()
+
+    spread = max(float((guess(1.0)[unseen] @ opening).std()), 1e-9)
     ratio = float((mouth[unseen] @ opening).std()) / spread
     gain = float(np.clip(config.liveliness * ratio, 1.0, config.max_gain))
-    _, lively = guess(mix, gain)
-    figures = behaviour(lively, mouth, mouth[known.usable], unseen, opening)
+    figures = behaviour(guess(gain), mouth, mouth[known.usable], unseen, opening)
     return Found(mix, strength, gain, figures)
+
+
+@torch.no_grad()
+def _best_mix(
+    frame: MotionTranslator,
+    parts: Parts,
+    lesson: Lesson,
+    unseen: NDArray[np.bool_],
+    config: TranslatorConfig,
+) -> Mix:
+    """The mix with the least error of lip codes on unseen frames."""
+    components = torch.from_numpy(lesson.components)
+    positions = lesson.positions[unseen]
+
+    def heard(model: Callable[[Tensor], Tensor], reach: int) -> Array:
+        curve = smooth(run_in_pieces(model, components, reach, 400), config.smoothing_s)
+        return sample_at(curve.numpy(), positions, rate_hz=1)
+
+    def of_network(index: int, tuned: float) -> Array:
+        network = frame.networks[index].eval()
+        network.load_state_dict(parts.network(index, tuned))
+        return heard(network, int(network.reach))
+
+    kernel, bias = (torch.from_numpy(array) for array in parts.linear)
+    taps = frame.about.taps // 2
+    linear = heard(lambda piece: F.conv1d(piece, kernel, bias, padding=taps), taps)
+    tuned = {share: of_network(0, share) for share in TUNED_SHARES}
+    count = len(frame.networks)
+    fresh = [of_network(index, 1.0) for index in range(1, count)]
+    others = np.mean(fresh, axis=0) if fresh else 0.0
+
+    def price(mix: Mix) -> float:
+        networks = (1 - mix.fresh) * tuned[mix.tuned] + mix.fresh * others
+        codes = mix.linear * linear + (1 - mix.linear) * networks
+        error = float(np.square(codes - lesson.codes[unseen]).mean())
+        not_base = mix.linear + (1 - mix.linear) * mix.fresh
+        return error * (1 + 2 * PRICE_OF_FRESH * not_base)
+
+    mixes = [
+        Mix(share, new, line)
+        for share in TUNED_SHARES
+        for new in (FRESH_SHARES if fresh else (0.0,))
+        for line in LINEAR_SHARES
+    ]
+    return min(mixes, key=price)
 
 
 def _blocks(usable: NDArray[np.bool_], frame_rate: Fraction) -> list[slice]:
