@@ -46,7 +46,8 @@ class TranslatorDescription:
     Attributes:
         encoder: Name of the audio encoder.
         feature_size: D of its features.
-        components: K, principal components of the features that the model sees.
+        components: K, principal components of the features that the model sees: those of the
+            base, if there is one, then those of the speaker's own clip.
         codes: Z, size of the lip code that the model predicts.
         mouth_size: M of the mouth vector.
         taps: Features side by side that the linear part sees.
@@ -108,13 +109,15 @@ class MotionTranslator(nn.Module):
     def __init__(self, about: TranslatorDescription) -> None:
         super().__init__()
         self.about = about
+        known = BaseDescription(**about.base) if about.base else None
+        own = about.components - (known.components if known else 0)
         shapes: dict[str, tuple[int, ...]] = {
             "feature_mean": (about.feature_size,),
             "feature_scale": (about.feature_size,),
             "projection": (about.feature_size, about.components),
-            "linear_weight": (about.codes, about.components, about.taps),
+            "linear_weight": (about.codes, own, about.taps),
             "linear_bias": (about.codes,),
-            "silence_weight": (1, about.components, about.taps),
+            "silence_weight": (1, own, about.taps),
             "silence_bias": (1,),
             "code_range": (2, about.codes),
             "decoder": (about.codes, about.mouth_size),
@@ -126,11 +129,16 @@ class MotionTranslator(nn.Module):
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
+        self.base = BaseTranslator(known) if known else None
         self.networks = nn.ModuleList(
-            build_network(about.architecture, about.components, about.codes, about.width)
-            for _ in range(about.networks)
+            build_network(
+                about.architecture,
+                known.components if known and index == 0 else own,
+                about.codes,
+                about.width,
+            )
+            for index in range(about.networks)
         )
-        self.base = BaseTranslator(BaseDescription(**about.base)) if about.base else None
         self.eval()
 
     @property
@@ -165,21 +173,32 @@ class MotionTranslator(nn.Module):
         closed = self.silence(components)[:, None]
         return closed * self.rest_code + (1 - closed) * lively
 
+    @property
+    def based(self) -> int:
+        """How many of the components are the base's; the others are the speaker's own."""
+        return 0 if self.base is None else self.base.about.components
+
     def silence(self, components: Tensor) -> Tensor:
         """[n, K] components to [n] in 0..1: 1 inside lasting silence."""
 
         def detect(piece: Tensor) -> Tensor:
             padding = self.about.taps // 2
-            return F.conv1d(piece, self.silence_weight, self.silence_bias, padding=padding)
+            own = piece[:, self.based :]
+            return F.conv1d(own, self.silence_weight, self.silence_bias, padding=padding)
 
         sure = run_in_pieces(detect, components, self._margin, self._piece)[:, 0]
         if self.base is not None:
-            sure = torch.maximum(sure, 1 - self.base.curves(components)[:, 2])
+            active = self.base.curves(components[:, : self.based])[:, 2]
+            sure = torch.maximum(sure, 1 - active)
         sure = (4 * sure[None, None] - 1.5).clamp(0, 1)  # [1, 1, n]
         reach = round(PAUSE_REACH_S * FEATURE_RATE_HZ)
         held = F.pad(sure, (reach, reach), mode="replicate")
         lasting = -F.max_pool1d(-held, 2 * reach + 1, stride=1)
         return smooth(lasting[0].T, PAUSE_BLEND_S)[:, 0]
+
+    def seen_by(self, index: int) -> slice:
+        """Which components a network sees: the one from the base, or the own ones."""
+        return slice(0, self.based) if self.based and index == 0 else slice(self.based, None)
 
     @property
     def _margin(self) -> int:
@@ -213,13 +232,15 @@ class MotionTranslator(nn.Module):
         mean = torch.zeros(())
         if share:
             padding = self.about.taps // 2
-            linear = F.conv1d(components, self.linear_weight, self.linear_bias, padding=padding)
+            linear = F.conv1d(
+                components[:, self.based :], self.linear_weight, self.linear_bias, padding=padding
+            )
             mean = share * linear
-        count = len(self.networks)
+        count = max(1, len(self.networks))
         shares = self.about.network_shares or [1 / count] * count
-        for network, part in zip(self.networks, shares, strict=True):
+        for index, (network, part) in enumerate(zip(self.networks, shares, strict=True)):
             if part:
-                mean = mean + (1 - share) * part * network(components)
+                mean = mean + (1 - share) * part * network(components[:, self.seen_by(index)])
         return mean
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -106,7 +106,8 @@ def train_translator(
     times_s = frame_times_s(len(mouth), frame_rate)
     space = _sound_space(base, features, times_s[usable], config)
     components = space(features)
-    lag_s = best_lag_s(components, times_s, mouth @ opening, usable)
+    own = slice(0 if base is None else base.about.components, None)
+    lag_s = best_lag_s(components[:, own], times_s, mouth @ opening, usable)
     lesson = Lesson(
         components=components,
         positions=(times_s + lag_s) * FEATURE_RATE_HZ,
@@ -155,12 +156,15 @@ def _without_sound(
 def _sound_space(
     base: BaseTranslator | None, features: Array, times_s: Array, config: TranslatorConfig
 ) -> SoundSpace:
-    """The base's components about this voice's mean; without a base, the clip's own."""
+    """The base's components about this voice's mean, then the clip's own."""
     own = sample_at(features, times_s)
     if base is None:
         return SoundSpace.fit(own, config.components)
     mean = base.voice_mean(torch.from_numpy(own)).numpy()
-    return SoundSpace(mean, base.feature_scale.numpy(), base.projection.numpy())
+    scale = base.feature_scale.numpy()
+    clip = SoundSpace.fit(own, config.components)
+    own_projection = (clip.scale / scale)[:, None] * clip.projection
+    return SoundSpace(mean, scale, np.concatenate([base.projection.numpy(), own_projection], 1))
 
 
 def _require_material(mouth: Array, usable: NDArray[np.bool_], opening: Array) -> None:

@@ -109,20 +109,28 @@ def learn_parts(
         config: Settings.
         advance: Told of each step.
     """
-    lesson, taps = material.lesson, frame.about.taps
+    taps = frame.about.taps
+    lesson = material.lesson.seeing(slice(frame.based, None))
     parts = Parts([], [], linear_filter(lesson, taps, strength), silence_filter(lesson, taps))
     for index in range(frame.about.networks):
         seeded = replace(config, seed=config.seed + index)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeded.seed)
             if material.base is not None and index == 0:
-                network = _started(material, material.base, config.tuning_dropout)
+                shared = material.lesson.seeing(slice(0, frame.based))
+                network = _started(
+                    replace(material, lesson=shared), material.base, config.tuning_dropout
+                )
                 parts.starts.append(_weights(network))
-                tune(network, lesson, seeded, advance)
+                tune(network, shared, seeded, advance)
             else:
                 about = frame.about
                 network = build_network(
-                    about.architecture, about.components, about.codes, about.width, config.dropout
+                    about.architecture,
+                    about.components - frame.based,
+                    about.codes,
+                    about.width,
+                    config.dropout,
                 )
                 _train_network(network, lesson, seeded, advance)
         parts.tuned.append(_weights(network))
@@ -140,7 +148,8 @@ def silent_parts(
     about = frame.about
     network = with_speakers_lips(base, map_from_geometry(geometry, codes, usable, base), 0.0)
     weights = _weights(network)
-    linear = np.zeros((about.codes, about.components, about.taps), np.float32)
+    own = about.components - frame.based
+    linear = np.zeros((about.codes, own, about.taps), np.float32)
     return Parts(
         [weights],
         [weights],

@@ -88,7 +88,8 @@ def rehearse(
         near[max(0, block.start - gap) : block.stop + gap] = True
     unseen &= lesson.usable
     known = replace(lesson, usable=lesson.usable & ~near)
-    strength = best_strength(known, unseen, frame.about.taps)
+    own = known.seeing(slice(frame.based, None))
+    strength = best_strength(own, unseen, frame.about.taps)
     least = frame.about.networks if material.base else min(1, frame.about.networks)
     small = MotionTranslator(replace(frame.about, networks=least))
     small.load_state_dict(frame.state_dict(), strict=False)
@@ -123,18 +124,20 @@ def _best_mix(
     components = torch.from_numpy(lesson.components)
     positions = lesson.positions[unseen]
 
-    def heard(model: Callable[[Tensor], Tensor], reach: int) -> Array:
-        curve = smooth(run_in_pieces(model, components, reach, 400), config.smoothing_s)
+    def heard(model: Callable[[Tensor], Tensor], part: slice, reach: int) -> Array:
+        raw = run_in_pieces(model, components[:, part], reach, 400)
+        curve = smooth(raw, config.smoothing_s)
         return sample_at(curve.numpy(), positions, rate_hz=1)
 
     def of_network(index: int, tuned: float) -> Array:
         network = frame.networks[index].eval()
         network.load_state_dict(parts.network(index, tuned))
-        return heard(network, int(network.reach))
+        return heard(network, frame.seen_by(index), int(network.reach))
 
     kernel, bias = (torch.from_numpy(array) for array in parts.linear)
     taps = frame.about.taps // 2
-    linear = heard(lambda piece: F.conv1d(piece, kernel, bias, padding=taps), taps)
+    own = slice(frame.based, None)
+    linear = heard(lambda piece: F.conv1d(piece, kernel, bias, padding=taps), own, taps)
     tuned = {share: of_network(0, share) for share in TUNED_SHARES}
     count = len(frame.networks)
     fresh = [of_network(index, 1.0) for index in range(1, count)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,6 +38,11 @@ class Lesson:
     codes: Array
     usable: NDArray[np.bool_]
     silence: list[Array]
+
+    def seeing(self, part: slice) -> Lesson:
+        """The same lesson with some of the components."""
+        pauses = [pause[:, part] for pause in self.silence]
+        return replace(self, components=self.components[:, part], silence=pauses)
 
 
 @dataclass
