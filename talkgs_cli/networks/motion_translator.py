@@ -164,7 +164,7 @@ class MotionTranslator(nn.Module):
 
     def codes(self, components: Tensor, gain: float = 1.0) -> Tensor:
         """[n, K] components to [n, Z] lip codes, both at 50 Hz: lively, limited, closed at rest."""
-        margin, piece = self._margin, self._piece
+        margin, piece = self.margin, self._piece
         raw = run_in_pieces(self._mean_of_parts, components, margin, piece)
         lively = smooth(raw, self.about.smoothing_s) * self.about.gain
         if gain != 1.0:
@@ -186,7 +186,7 @@ class MotionTranslator(nn.Module):
             own = piece[:, self.based :]
             return F.conv1d(own, self.silence_weight, self.silence_bias, padding=padding)
 
-        sure = run_in_pieces(detect, components, self._margin, self._piece)[:, 0]
+        sure = run_in_pieces(detect, components, self.margin, self._piece)[:, 0]
         if self.base is not None:
             active = self.base.curves(components[:, : self.based])[:, 2]
             sure = torch.maximum(sure, 1 - active)
@@ -201,10 +201,10 @@ class MotionTranslator(nn.Module):
         return slice(0, self.based) if self.based and index == 0 else slice(self.based, None)
 
     @property
-    def _margin(self) -> int:
+    def margin(self) -> int:
         """Samples to each side that the parts of the model see."""
         networks = [*self.networks, *([] if self.base is None else [self.base.network])]
-        return max([self.about.taps // 2, *(int(network.reach) for network in networks)])
+        return max([self.about.taps // 2, *(network.reach for network in networks)])
 
     @property
     def _piece(self) -> int:
@@ -216,7 +216,7 @@ class MotionTranslator(nn.Module):
         """How far behind the sound a stream of lip codes runs, in samples."""
         blend = reach_of(self.about.smoothing_s)
         pause = round(PAUSE_REACH_S * FEATURE_RATE_HZ) + reach_of(PAUSE_BLEND_S)
-        return self._margin + max(blend, pause) + 1
+        return self.margin + max(blend, pause) + 1
 
     @property
     def look_ahead_s(self) -> float:

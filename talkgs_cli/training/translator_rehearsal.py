@@ -132,7 +132,7 @@ def _best_mix(
     def of_network(index: int, tuned: float) -> Array:
         network = frame.networks[index].eval()
         network.load_state_dict(parts.network(index, tuned))
-        return heard(network, frame.seen_by(index), int(network.reach))
+        return heard(network, frame.seen_by(index), frame.margin)
 
     kernel, bias = (torch.from_numpy(array) for array in parts.linear)
     taps = frame.about.taps // 2
