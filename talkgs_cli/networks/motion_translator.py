@@ -186,7 +186,9 @@ class MotionTranslator(nn.Module):
             own = piece[:, self.based :]
             return F.conv1d(own, self.silence_weight, self.silence_bias, padding=padding)
 
-        sure = run_in_pieces(detect, components, self.margin, self._piece)[:, 0]
+        sure = components.new_zeros(len(components))
+        if components.shape[1] > self.based:
+            sure = run_in_pieces(detect, components, self.margin, self._piece)[:, 0]
         if self.base is not None:
             active = self.base.curves(components[:, : self.based])[:, 2]
             sure = torch.maximum(sure, 1 - active)

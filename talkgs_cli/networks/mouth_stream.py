@@ -36,6 +36,7 @@ class MouthStream:
         self.kept = torch.zeros(0, translator.about.components)  # the last of them
         self.next_frame = 0
 
+    @torch.no_grad()
     def hear(self, features: Tensor) -> Tensor:
         """[t, M] frames that [k, D] more features decide."""
         if self.fixed_mean is None and self.translator.base is not None:
@@ -45,6 +46,7 @@ class MouthStream:
         self.heard += len(components)
         return self._frames(self.heard - self.translator.look_ahead_samples)
 
+    @torch.no_grad()
     def finish(self) -> Tensor:
         """[t, M] the frames left when the sound has ended."""
         return self._frames(self.heard, ended=True)
