@@ -9,7 +9,8 @@ import torch
 from talkgs_cli.config import TranslatorConfig
 from talkgs_cli.errors import BadInput, UsageError
 from talkgs_cli.networks.audio_encoder import LogMelEncoder
-from talkgs_cli.networks.motion_translator import MotionTranslator, smooth
+from talkgs_cli.networks.motion_translator import MotionTranslator
+from talkgs_cli.networks.smoothing import smooth
 from talkgs_cli.networks.timing import frame_times_s, sample_at
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.training.translator import train_translator

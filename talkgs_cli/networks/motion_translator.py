@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from talkgs_cli.errors import BadInput
 from talkgs_cli.networks.base_translator import BaseDescription, BaseTranslator
 from talkgs_cli.networks.mouth_networks import build_network, run_in_pieces
+from talkgs_cli.networks.smoothing import reach_of, smooth
 from talkgs_cli.networks.timing import FEATURE_RATE_HZ, frame_times_s, sample_at
 from talkgs_cli.runtime import atomic_path
 
@@ -376,22 +377,6 @@ class MotionTranslator(nn.Module):
                 f"{path} was trained on {about.encoder} features, not on {encoder}.", hint=hint
             )
         return translator
-
-
-def reach_of(sigma_s: float) -> int:
-    """Samples to each side that `smooth` sees."""
-    return max(1, int(np.ceil(3 * sigma_s * FEATURE_RATE_HZ)))
-
-
-def smooth(curve: Tensor, sigma_s: float) -> Tensor:
-    """Gaussian over time of a [n, Z] curve at 50 Hz, ends held."""
-    sigma = sigma_s * FEATURE_RATE_HZ
-    if sigma <= 0:
-        return curve
-    reach = reach_of(sigma_s)
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
-    padded = F.pad(curve.T[:, None], (reach, reach), mode="replicate")  # [Z, 1, n + 2 reach]
-    return F.conv1d(padded, (kernel / kernel.sum()).to(curve)[None, None])[:, 0].T
 
 
 def _read_description(header: dict[str, str]) -> TranslatorDescription:

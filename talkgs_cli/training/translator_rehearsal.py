@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from talkgs_cli.config import TranslatorConfig
-from talkgs_cli.networks.motion_translator import MotionTranslator, smooth
+from talkgs_cli.networks.motion_translator import MotionTranslator
 from talkgs_cli.networks.mouth_networks import run_in_pieces
+from talkgs_cli.networks.smoothing import smooth
 from talkgs_cli.networks.timing import sample_at
 from talkgs_cli.training.translator_linear import best_strength
 from talkgs_cli.training.translator_measure import behaviour
