@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from talkgs_cli.speaker import SpeakerFolder
 
 PRINCIPAL_COMPONENTS = CODE_SIZE - 3
-CODES_AT_ONCE = 2048  # frames
+FRAMES_AT_ONCE = 128  # whose landmarks are posed together
 CODE_LIMIT = 3.5  # standard deviations; beyond them the blendshape network was never trained
 
 
@@ -146,12 +146,11 @@ class Avatar:
     # -- rendering -------------------------------------------------------------------------------
 
     def codes(self, motion: HeadMotion) -> Tensor:
-        """[T, 16] driving codes of a motion, in pieces: memory does not grow with its length."""
+        """[T, 16] driving codes of a motion, in pieces: memory hardly grows with its length."""
         codes = []
-        for start in range(0, len(motion), CODES_AT_ONCE):
-            part = motion.at(slice(start, start + CODES_AT_ONCE))
-            points = self.head.landmarks(part.expression, part.jaw, part.corrective)
-            codes.append(self.code(points, part.world_to_camera))
+        for start in range(0, len(motion), FRAMES_AT_ONCE):
+            part = motion.at(slice(start, start + FRAMES_AT_ONCE))
+            codes.append(self.code(posed_landmarks(self.head, part), part.world_to_camera))
         return torch.cat(codes)
 
     @torch.no_grad()
@@ -203,3 +202,17 @@ class Avatar:
 def speaker_head(tracking: Tracking) -> SpeakerHead:
     """The head model with the identity and correctives that `prepare` found."""
     return SpeakerHead(load_head(tracking.head), tracking.shape, tracking.corrective_basis)
+
+
+def posed_landmarks(head: SpeakerHead, motion: HeadMotion) -> Tensor:
+    """[T, L, 3] landmarks of a motion, metres, posed in pieces: posing takes many times their size.
+
+    Args:
+        head: The speaker's head.
+        motion: T frames.
+    """
+    pieces = []
+    for start in range(0, len(motion), FRAMES_AT_ONCE):
+        part = motion.at(slice(start, start + FRAMES_AT_ONCE))
+        pieces.append(head.landmarks(part.expression, part.jaw, part.corrective))
+    return torch.cat(pieces)

@@ -11,7 +11,7 @@ from typing import IO
 
 import torch
 
-from talkgs_cli.avatar import Avatar, DrivingCode, speaker_head
+from talkgs_cli.avatar import Avatar, DrivingCode, posed_landmarks, speaker_head
 from talkgs_cli.runtime import Progress, disk_errors, seed_everything
 from talkgs_cli.stages.fit_folder import FitJob
 from talkgs_cli.stages.fit_pictures import write_preview
@@ -21,7 +21,7 @@ from talkgs_cli.training.gaussian_start import Start
 from talkgs_cli.training.gaussians import GaussianTrainer, landmark_weights
 
 LEAST_JUDGED = 10  # a shorter validation block says nothing, and a short clip needs every frame
-CODE_FRAMES = 4000  # that the driving code is made from at most
+CODE_FRAMES = 2000  # that the driving code is made from at most
 BLOCK_AT = 0.6  # where in the training part the validation block lies
 
 
@@ -83,7 +83,7 @@ def new_trainer(job: FitJob) -> GaussianTrainer:
     head = speaker_head(tracking)
     gaussians = Start(speaker, tracking, head, learnt.tolist(), config).build()
     motion = tracking.motion.at(learnt[:: -(-len(learnt) // CODE_FRAMES)])
-    points = head.landmarks(motion.expression, motion.jaw, motion.corrective)
+    points = posed_landmarks(head, motion)
     weights = landmark_weights(head.head.landmark_index)
     code = DrivingCode.fit(points, motion.world_to_camera, weights)
     avatar = Avatar(head, gaussians, code, tracking, speaker.crop)
