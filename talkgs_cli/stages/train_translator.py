@@ -18,7 +18,6 @@ from talkgs_cli.training.base import measure_base, train_base
 from talkgs_cli.training.corpus import Corpus, Recording
 from talkgs_cli.training.synthetic_speech import synthetic_corpus
 
-CORPUS = "corpus.safetensors"
 # Rules keep to about this range of their 0..1 and -1..1 in running speech.
 RULE_RANGE = ((0.0, 0.6), (-0.25, 0.25))
 
@@ -32,7 +31,7 @@ def train_translator_base(
     synthetic: bool = False,
     accelerator: Any = None,
 ) -> dict[str, Any]:
-    """Train and write a release folder; the synthetic corpus beside it is kept and used again.
+    """Train and write a release folder; the synthetic speech beside it is kept and used again.
 
     Raises:
         UsageError: neither speakers nor synthetic speech.
@@ -80,22 +79,28 @@ def _seal(out: Path) -> None:
 
 
 def _synthetic(out: Path, config: BaseConfig, progress: Progress, accelerator: Any) -> Corpus:
-    """The corpus, made once; other processes wait for the first."""
-    path = out.parent / f"{out.name}-{CORPUS}"
+    """The corpus, part by part, each made once; other processes wait for the first."""
+    folder = out.parent / f"{out.name}-speech"
+    files = [folder / f"part-{k + 1}.safetensors" for k in range(len(config.recordings))]
     if accelerator is None or accelerator.is_main_process:
-        if not path.is_file():
+        for index, (path, count) in enumerate(zip(files, config.recordings, strict=True)):
+            if path.is_file():
+                progress.note(f"Using the synthetic speech in {path}.")
+                continue
             encoder = load_encoder(config.encoder)
-            synthetic_corpus(config.recordings, encoder, progress, config.seed).save(path)
-        else:
-            progress.note(f"Using the synthetic speech in {path}.")
+            part = synthetic_corpus(count, encoder, progress, config.seed + index + 1)
+            part.save(path)
     if accelerator is not None:
         accelerator.wait_for_everyone()
-    corpus = Corpus.load(path)
-    if corpus.encoder != config.encoder:
-        raise BadInput(
-            f"{path} holds {corpus.encoder} features, not {config.encoder}.",
-            hint="Delete it to make it again.",
-        )
+    corpus = Corpus(config.encoder)
+    for path in files:
+        part = Corpus.load(path)
+        if part.encoder != config.encoder:
+            raise BadInput(
+                f"{path} holds {part.encoder} features, not {config.encoder}.",
+                hint=f"Delete {folder} to make it again.",
+            )
+        corpus.recordings += part.recordings
     return corpus
 
 

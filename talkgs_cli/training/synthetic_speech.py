@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from talkgs_cli.networks.audio_encoder import SAMPLE_RATE_HZ, SAMPLES_PER_FEATURE, AudioEncoder
+from talkgs_cli.networks.audio_encoder import SAMPLE_RATE_HZ, AudioEncoder, LogMelEncoder
 from talkgs_cli.runtime import Progress
 from talkgs_cli.training.corpus import Corpus, Recording
 from talkgs_cli.training.sentences import sentences
@@ -180,12 +180,10 @@ def _encoded(draft: _Draft, encoder: AudioEncoder, rng: np.random.Generator) -> 
 
 def _stressed(curves: Sound, active: Sound, samples: Sound) -> Sound:
     """Open wider where the voice is raised, and less where it is dropped."""
-    padded = np.pad(np.square(samples), (0, SAMPLES_PER_FEATURE))
-    power = padded[: len(curves) * SAMPLES_PER_FEATURE].reshape(len(curves), -1).mean(1)
-    level = gaussian_filter1d(np.log(power + 1e-7), STRESS_SMOOTHING)
     speech = active > 0.5
     if not speech.any():
         return curves
+    level = gaussian_filter1d(LogMelEncoder().encode(samples).mean(1), STRESS_SMOOTHING)
     raised = (level - level[speech].mean()) / (level[speech].std() + 1e-6)
     factor = np.where(curves[:, 0] > 0.1, np.exp(STRESS * np.clip(raised, -2, 2)), 1.0)
     return np.asarray(curves * np.stack([factor, np.ones_like(factor)], 1), np.float32)

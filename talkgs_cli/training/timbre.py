@@ -135,5 +135,5 @@ def _note(
 
 def _add(sound: NDArray[np.float64], at_s: float, part: NDArray[np.floating]) -> None:
     start = int(at_s * SAMPLE_RATE_HZ)
-    stop = min(start + len(part), len(sound))
-    sound[start:stop] += part[: stop - start]
+    length = max(0, min(len(part), len(sound) - start))
+    sound[start : start + length] += part[:length]
