@@ -234,7 +234,7 @@ class BaseConfig:
     dropout: float = 0.2
     # Loss weights: curves, their differences in time, latents of timbre-shifted copies. The paper's
     # 1000, 1000 and 0.001 with the first in metres; in units of what lips do, of a few millimetres,
-    # the last would be a tenth of the first. It gained nothing in trials and costs a second pass: off.
+    # the last would be a tenth of the first. It gained nothing in trials: off.
     vertex_weight: float = 1000.0
     smoothness_weight: float = 1000.0
     latent_weight: float = 0.0
