@@ -12,6 +12,7 @@ from typer import Option
 from talkgs_cli import console
 from talkgs_cli.commands.answer import already_done_note, finish, quoted
 from talkgs_cli.commands.options import ForceOption, JsonOption, SpeakerArgument
+from talkgs_cli.commands.speak_jobs import say_all
 from talkgs_cli.console.boundary import examples
 from talkgs_cli.errors import UsageError
 from talkgs_cli.speaker import SpeakerFolder
@@ -22,17 +23,29 @@ EXAMPLES = examples(
     "talkgs speak --audio in.wav --start 60 --duration 15 --frame-rate 29.97",
     "talkgs speak --audio in.wav --background alpha --out head.mov",
     "talkgs speak --audio in.wav --stream - | ffplay -",
+    "talkgs speak --audio a.wav --audio b.wav --out videos/",
+    "talkgs speak --jobs jobs.jsonl --workers ray",
 )
 
 
 def speak(
     speaker: SpeakerArgument = None,
     audio: Annotated[
-        Path | None, Option("--audio", help="Sound to say: any format ffmpeg reads.")
+        list[Path] | None,
+        Option("--audio", help="Sound to say: any format ffmpeg reads; repeatable; or a folder."),
     ] = None,
     out: Annotated[
-        Path | None, Option("--out", help="The video to write; without it, under SPEAKER/renders/.")
+        Path | None,
+        Option("--out", help="The video, or of several the folder; else under SPEAKER/renders/."),
     ] = None,
+    jobs: Annotated[
+        Path | None,
+        Option("--jobs", help="JSON lines: audio, and if you like out, speaker, options."),
+    ] = None,
+    workers: Annotated[
+        str,
+        Option("--workers", help="For several sounds: a number of processes, or ray."),
+    ] = "1",
     frame_rate: Annotated[
         str | None,
         Option("--frame-rate", help="Such as 25, 29.97 or 30000/1001; else the speaker's own."),
@@ -85,8 +98,11 @@ def speak(
     """
     from talkgs_cli.config import SpeakConfig
 
-    if audio is None:
+    if not audio and jobs is None:
         raise UsageError("speak needs a sound to say.", hint="Add: --audio FILE")
+    several = jobs is not None or len(audio or []) > 1 or (audio or [Path()])[0].is_dir()
+    if stream is not None and several:
+        raise UsageError("--stream says one sound.", hint="Give one --audio FILE.")
     if stream is not None and (stream != "-" or out is not None or as_json):
         raise UsageError(
             "--stream writes to standard output alone: --stream -, without --out and --json.",
@@ -107,6 +123,9 @@ def speak(
         c2pa_cert=str(c2pa_cert) if c2pa_cert else None,
         c2pa_key=str(c2pa_key) if c2pa_key else None,
     )
+    if several or not audio:
+        say_all(audio or [], jobs, speaker, out, config, workers, force=force, as_json=as_json)
+        return
     folder = SpeakerFolder.find(speaker)
 
     from talkgs_cli.stages import speak as stage
@@ -114,11 +133,11 @@ def speak(
     if stream is not None:
         progress = console.make_progress()
         try:
-            stage.stream(folder, audio, sys.stdout.buffer, stream_format, config, progress)
+            stage.stream(folder, audio[0], sys.stdout.buffer, stream_format, config, progress)
         except BrokenPipeError:  # whoever reads has enough: nothing is left to be flushed
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
-    answer = stage.speak(folder, audio, out, config, console.make_progress(), force=force)
+    answer = stage.speak(folder, audio[0], out, config, console.make_progress(), force=force)
     finish(
         answer,
         path=answer["video"],

@@ -34,9 +34,19 @@ def speak(
     config: SpeakConfig,
     progress: Progress,
     *,
+    name: str | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
     """Render the speaker saying `audio`; writes OUT and renders/NAME/render.json.
+
+    Args:
+        speaker: A fitted speaker.
+        audio: What it says.
+        out: The video; None: renders/NAME/video.mp4, or .mov with a transparent background.
+        config: How it talks.
+        progress: Gets counts and notes.
+        name: NAME; None: the sound's.
+        force: Do it again although it is done.
 
     Raises:
         BadInput: the speaker is not fitted or has no lip model, or the audio can't be used.
@@ -48,7 +58,7 @@ def speak(
     started = time.monotonic()
     speaker.require_fit()
     require_file(audio, "sound")
-    record = RenderRecord(speaker, audio, out, config)
+    record = RenderRecord(speaker, audio, out, config, name)
     video = record.video
     kind = format_for(video, config.background == "alpha")
     require_writable(video.parent)

@@ -10,9 +10,10 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ from talkgs_cli.stages.speak_walk import Walk, head_speed, plan_walk, usable_run
 from talkgs_cli.types import Crop, HeadMotion, unpack_mouth
 
 if TYPE_CHECKING:
+    from talkgs_cli.avatar import Avatar
     from talkgs_cli.media.audio import SoundStream
     from talkgs_cli.networks.audio_encoder import AudioEncoder
     from talkgs_cli.networks.motion_translator import MotionTranslator
@@ -86,13 +88,12 @@ class Performance:
     """
 
     def __init__(self, speaker: SpeakerFolder, config: SpeakConfig, progress: Progress) -> None:
-        from talkgs_cli.avatar import Avatar
-
         self.clock = Clock()
         self._speaker = speaker
         self._config = config
-        self._avatar = Avatar.load(speaker)
-        self._translator, self._encoder = load_voice(speaker)
+        self._avatar, self._translator, self._encoder = _loaded(
+            speaker.path.resolve(), (speaker.stage("fit") or {}).get("finished")
+        )
         rate = config.frame_rate
         self.frame_rate = parse_frame_rate(rate) if rate else speaker.frame_rate
         self._background = self._chosen_background(progress)
@@ -253,6 +254,26 @@ class Performance:
 def speaker_step(speaker_rate: Fraction, frame_rate: Fraction) -> Fraction:
     """Frames of the clip that pass while one frame of the output is shown."""
     return speaker_rate / frame_rate
+
+
+class _Loaded(NamedTuple):
+    avatar: Avatar
+    translator: MotionTranslator
+    encoder: AudioEncoder
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, fitted: str | None) -> _Loaded:
+    """A speaker's networks, kept: the next sound of a list is said by the same speaker.
+
+    Args:
+        path: The speaker folder.
+        fitted: When its fit was finished; another fit is loaded anew.
+    """
+    from talkgs_cli.avatar import Avatar
+
+    speaker = SpeakerFolder.open_(path)
+    return _Loaded(Avatar.load(speaker), *load_voice(speaker))
 
 
 def load_voice(speaker: SpeakerFolder) -> tuple[MotionTranslator, AudioEncoder]:

@@ -23,6 +23,7 @@ class RenderRecord:
         audio: The sound.
         out: Where the video goes; None: into renders/NAME/.
         config: How it is said.
+        name: NAME; None: the sound's, with a number where another sound has it.
 
     Attributes:
         video: Where the video goes.
@@ -33,10 +34,16 @@ class RenderRecord:
     """
 
     def __init__(
-        self, speaker: SpeakerFolder, audio: Path, out: Path | None, config: SpeakConfig
+        self,
+        speaker: SpeakerFolder,
+        audio: Path,
+        out: Path | None,
+        config: SpeakConfig,
+        name: str | None = None,
     ) -> None:
         sha256 = file_sha256(audio)
-        self._file = _place_for(speaker.renders, audio.stem, sha256) / "render.json"
+        place = speaker.renders / name if name else _place_for(speaker.renders, audio.stem, sha256)
+        self._file = place / "render.json"
         suffix = ".mov" if config.background == "alpha" else ".mp4"
         self.video = out or self._file.with_name(f"video{suffix}")
         if self.video.exists() and self.video.samefile(audio):
