@@ -239,8 +239,8 @@ class MotionTranslator(nn.Module):
                 components[:, self.based :], self.linear_weight, self.linear_bias, padding=padding
             )
             mean = share * linear
-        count = max(1, len(self.networks))
-        shares = self.about.network_shares or [1 / count] * count
+        count = len(self.networks)
+        shares = self.about.network_shares or [1 / max(count, 1)] * count
         for index, (network, part) in enumerate(zip(self.networks, shares, strict=True)):
             if part:
                 mean = mean + (1 - share) * part * network(components[:, self.seen_by(index)])

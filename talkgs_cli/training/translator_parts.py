@@ -66,7 +66,7 @@ class Mix:
     def of_networks(self, count: int, based: bool) -> list[float]:
         """Weights of the networks in their mean, the one from the base first."""
         if not based or count < 2:
-            return [1 / count] * count
+            return [1 / max(count, 1)] * count
         return [1 - self.fresh] + [self.fresh / (count - 1)] * (count - 1)
 
 
