@@ -12,9 +12,9 @@ from talkgs_cli.tracking.head_fitting import (
     default_intrinsics,
     fit_head,
     projected_landmarks,
-    reprojection_error,
 )
 from talkgs_cli.tracking.landmark_points import BLENDSHAPE_NAMES
+from talkgs_cli.tracking.track_error import reprojection_error
 from talkgs_cli.types import project
 
 FRAMES = 48

@@ -17,11 +17,11 @@ from talkgs_cli.tracking.closures import LIDS, LIPS
 from talkgs_cli.tracking.head_fitting import (
     fit_head,
     projected_landmarks,
-    reprojection_error,
 )
 from talkgs_cli.tracking.landmark_points import LIPS_OUTER, OUTER_EYE_LEFT, OUTER_EYE_RIGHT
 from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES
 from talkgs_cli.tracking.photometric import PhotometricAligner, photometric_refinement
+from talkgs_cli.tracking.track_error import reprojection_error
 
 
 @pytest.fixture(scope="module")

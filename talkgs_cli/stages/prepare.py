@@ -276,7 +276,7 @@ def _crop_and_label(
     from talkgs_cli.tracking.crop import choose_crop
     from talkgs_cli.tracking.matting import PersonMatting
 
-    crop = choose_crop(observations.landmarks[observations.valid], size, config.crop_size)
+    crop = choose_crop(observations.landmarks, size, config.crop_size, observations.valid)
     finished = _sharpness_file(speaker)
     if finished.is_file():
         return crop, load_file(finished)["sharpness"]

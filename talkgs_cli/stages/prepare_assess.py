@@ -9,7 +9,7 @@ from talkgs_cli.stages.prepare_timeline import Timeline
 from talkgs_cli.stages.prepare_tracking import Observations
 from talkgs_cli.stages.prepare_verdict import Evidence, judge
 from talkgs_cli.tracking.crop import face_height_px
-from talkgs_cli.tracking.head_fitting import reprojection_error
+from talkgs_cli.tracking.track_error import reprojection_error
 from talkgs_cli.types import HeadModel, Tracking
 
 
@@ -41,7 +41,7 @@ def assess(
         frames=len(valid),
         valid_frames=int(valid.sum()),
         frame_rate=float(timeline.frame_rate),
-        face_height_px=face_height_px(observations.landmarks[valid]),
+        face_height_px=face_height_px(observations.landmarks, valid),
         other_faces_share=float((observations.faces_seen > 1).mean()),
         has_audio=sound is not None,
         av_offset_s=None if sound is None else sound.offset_s,

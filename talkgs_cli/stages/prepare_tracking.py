@@ -99,7 +99,8 @@ def observe(
     advance: Callable[[int], None],
 ) -> Observations:
     """Follow the face through all frames."""
-    landmarks, blendshapes, valid, faces_seen, change = [], [], [], [], []
+    landmarks, blendshapes = Growing((LANDMARK_COUNT, 3)), Growing((len(BLENDSHAPE_NAMES),))
+    valid, faces_seen, change = [], [], []
     before: NDArray[np.float32] | None = None
     for frame in frames:
         thumbnail = _thumbnail(frame)
@@ -108,18 +109,38 @@ def observe(
         seen = landmarker.track(frame)
         valid.append(seen is not None)
         faces_seen.append(0 if seen is None else seen.faces_seen)
-        if seen is not None:
-            landmarks.append(seen.landmarks)
-            blendshapes.append(seen.blendshapes)
+        landmarks.append(None if seen is None else seen.landmarks)
+        blendshapes.append(None if seen is None else seen.blendshapes)
         advance(1)
     mask = np.array(valid, bool)
     return Observations(
-        landmarks=_fill(landmarks, mask, (LANDMARK_COUNT, 3)),
-        blendshapes=_fill(blendshapes, mask, (len(BLENDSHAPE_NAMES),)),
+        landmarks=_fill(landmarks.rows, mask),
+        blendshapes=_fill(blendshapes.rows, mask),
         valid=mask,
         faces_seen=np.minimum(faces_seen, 255).astype(np.uint8),
         change=np.array(change, np.float32),
     )
+
+
+class Growing:
+    """An array [T, ...] that grows by rows in one place: a list of them would need it twice."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._count = 0
+        self._data = np.zeros((1024, *shape), np.float32)
+
+    def append(self, row: NDArray[np.float32] | None) -> None:
+        """Add a row; None is a row of zeros."""
+        if self._count == len(self._data):
+            self._data.resize((2 * self._count, *self._data.shape[1:]), refcheck=False)
+        if row is not None:
+            self._data[self._count] = row
+        self._count += 1
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """All rows so far, not copied."""
+        return self._data[: self._count]
 
 
 def _thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -127,21 +148,15 @@ def _thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(small / 255.0, np.float32)
 
 
-def _fill(
-    values: list[NDArray[np.float32]], valid: NDArray[np.bool_], shape: tuple[int, ...]
-) -> NDArray[np.float32]:
-    """[T, ...] values at the valid frames, linear between them, held at both ends."""
-    filled = np.zeros((len(valid), *shape), np.float32)
-    if not values:
-        return filled
+def _fill(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Fill the rows of [T, ...] that are not valid, in place: linear between, held at both ends."""
     at = np.flatnonzero(valid)
-    filled[at] = values
-    for t in np.flatnonzero(~valid):
+    for t in np.flatnonzero(~valid) if len(at) else ():
         after = int(np.searchsorted(at, t))
         left, right = at[max(after - 1, 0)], at[min(after, len(at) - 1)]
         share = 0.0 if left == right else (t - left) / (right - left)
-        filled[t] = filled[left] * (1 - share) + filled[right] * share
-    return filled
+        values[t] = values[left] * (1 - share) + values[right] * share
+    return values
 
 
 def cut_out(frame: NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from talkgs_cli.tracking.head_fitting import projected_landmarks
+from talkgs_cli.tracking.head_fitting import landmarks_in_parts
 from talkgs_cli.types import HeadModel, Tracking
 
 LIDS = (
@@ -44,9 +44,13 @@ class Closures:
         row = {int(index): k for k, index in enumerate(head.landmark_index)}
         pairs = [pair for pair in (*LIDS, *LIPS) if pair[0] in row and pair[1] in row]
         rows = torch.tensor([[row[upper], row[lower]] for upper, lower in pairs]).reshape(-1, 2)
-        fitted = projected_landmarks(head, tracking)
+        apart = torch.cat(  # [T, P, 2] pixels
+            [
+                fitted[:, rows[:, 1]] - fitted[:, rows[:, 0]]
+                for _, fitted in landmarks_in_parts(head, tracking)
+            ]
+        )
         seen = tracking.landmarks[:, torch.tensor(pairs).reshape(-1, 2), :2]  # [T, P, 2, 2]
-        apart = fitted[:, rows[:, 1]] - fitted[:, rows[:, 0]]  # [T, P, 2] pixels
         missing = seen[:, :, 1] - seen[:, :, 0] - apart
         self._missing: NDArray[np.float32] = (missing * scale).numpy()
         corners, weights = head.landmark_vertices[rows], head.landmark_weights[rows]

@@ -16,18 +16,24 @@ OUTLIERS = (1.0, 99.0)  # percentiles: a single stray frame must not widen the c
 BLOCK = 16  # the size of crop frames is a multiple of this
 
 
-def face_height_px(landmarks: NDArray[np.floating]) -> float:
+def face_height_px(
+    landmarks: NDArray[np.floating], valid: NDArray[np.bool_] | slice = slice(None)
+) -> float:
     """Median distance from hairline to chin.
 
     Args:
         landmarks: [T, 478, 2 or 3] pixels.
+        valid: [T] frames that count.
     """
     length = np.linalg.norm(landmarks[:, CHIN, :2] - landmarks[:, FOREHEAD, :2], axis=-1)
-    return float(np.median(length))
+    return float(np.median(length[valid]))
 
 
 def choose_crop(
-    landmarks: NDArray[np.floating], frame_size: tuple[int, int], crop_size: int
+    landmarks: NDArray[np.floating],
+    frame_size: tuple[int, int],
+    crop_size: int,
+    valid: NDArray[np.bool_] | slice = slice(None),
 ) -> Crop:
     """The square around head and neck over all frames.
 
@@ -35,11 +41,12 @@ def choose_crop(
     `crop_size` is stored pixel for pixel.
 
     Args:
-        landmarks: [T, 478, 2 or 3] of the valid frames, pixels.
+        landmarks: [T, 478, 2 or 3], pixels.
         frame_size: (height, width) of the frames.
         crop_size: Largest side of the stored crop frames, a multiple of 16.
+        valid: [T] frames that count.
     """
-    oval = landmarks[:, OVAL, :2]  # [T, 36, 2]
+    oval = landmarks[:, OVAL, :2][valid]  # [T, 36, 2]
     low, high = oval.min(1), oval.max(1)  # [T, 2] each
     width, height = (high - low).T
     margins_low = np.stack([MARGIN_BESIDE * width, MARGIN_ABOVE * height], axis=1)

@@ -6,7 +6,7 @@ what is left over. It sees landmarks only, no pixels, and reads no files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from talkgs_cli.tracking.pose_solver import (
     Observations,
     SequenceSolver,
     SolverWeights,
+    joined,
 )
 from talkgs_cli.types import HeadModel, HeadMotion, Tracking, project
 
@@ -93,13 +94,21 @@ def fit_head(
     weights = weights or SolverWeights()
     intrinsics = default_intrinsics(image_size, focal_per_side)
     rig = LandmarkRig(head)
-    points = torch.from_numpy(landmarks[used][:, rig.index.numpy(), :2]).float()
+    points = np.empty((len(used), len(rig.index), 2), np.float32)
+    for start in range(0, len(used), CHUNK):  # whole, such arrays would be the peak of memory
+        part = slice(start, start + CHUNK)
+        points[part] = landmarks[used[part]][:, rig.index.numpy(), :2]
     seen = Observations(
-        points, landmark_weights(rig.index), _eye_distance(landmarks[used]), intrinsics
+        torch.from_numpy(points),
+        landmark_weights(rig.index),
+        _eye_distance(landmarks, used),
+        intrinsics,
     )
-    state = _first_guess(
-        head, rig, landmarks[used], blendshapes[used], blendshape_names, intrinsics
-    )
+    guesses = [
+        _first_guess(head, rig, landmarks[part], blendshapes[part], blendshape_names, intrinsics)
+        for part in np.array_split(used, -(-len(used) // CHUNK))
+    ]
+    state = joined(guesses)
 
     keys = torch.from_numpy(np.unique(np.linspace(0, len(used) - 1, KEYFRAMES).astype(int)))
     shape = torch.zeros(head.shape_count)
@@ -145,9 +154,9 @@ def landmark_weights(index: Tensor) -> Tensor:
     return weights[index]
 
 
-def _eye_distance(landmarks: NDArray[np.floating]) -> float:
+def _eye_distance(landmarks: NDArray[np.floating], used: NDArray[np.integer]) -> float:
     across = landmarks[:, OUTER_EYE_LEFT, :2] - landmarks[:, OUTER_EYE_RIGHT, :2]
-    return float(np.linalg.norm(across, axis=1).mean())
+    return float(np.linalg.norm(across[used], axis=1).mean())
 
 
 def _first_guess(
@@ -280,74 +289,32 @@ def _interpolated(values: NDArray[np.floating], used: NDArray[np.integer], count
     """Linear interpolation of [T, ...] values over the frames not used."""
     if len(used) == count:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-    flat = values[used].reshape(len(used), -1)
-    frames = np.arange(count)
-    columns = [np.interp(frames, used, column) for column in flat.T]
-    whole = np.stack(columns, axis=1).reshape(count, *values.shape[1:])
-    return torch.from_numpy(whole.astype(np.float32))
+    whole = np.array(values, dtype=np.float32)
+    for t in np.setdiff1d(np.arange(count), used):
+        after = int(np.searchsorted(used, t))
+        left, right = used[max(after - 1, 0)], used[min(after, len(used) - 1)]
+        share = 0.0 if left == right else (t - left) / (right - left)
+        whole[t] = (1 - share) * values[left] + share * values[right]
+    return torch.from_numpy(whole)
 
 
 def projected_landmarks(head: HeadModel, tracking: Tracking, chunk: int = 256) -> Tensor:
     """Where the fitted head's landmarks fall: [T, L, 2] pixels, in `head.landmark_index` order."""
+    return torch.cat([points for _, points in landmarks_in_parts(head, tracking, chunk)])
+
+
+def landmarks_in_parts(
+    head: HeadModel, tracking: Tracking, chunk: int = 256, overlap: int = 0
+) -> Iterator[tuple[slice, Tensor]]:
+    """The same, `chunk` frames at a time and `overlap` more: their slice and [B, L, 2] pixels."""
     corners, place = torch.unique(head.landmark_vertices, return_inverse=True)
     part_head = head.settle(tracking.shape).only(corners)
     basis = tracking.corrective_basis[:, corners]
     none = torch.zeros(0)
-    parts = []
     for start in range(0, len(tracking), chunk):
-        motion = tracking.motion.at(slice(start, start + chunk))
+        part = slice(start, start + chunk + overlap)
+        motion = tracking.motion.at(part)
         posed = part_head.vertices(none, motion.expression, motion.jaw)
         posed = posed + torch.einsum("bc,cvd->bvd", motion.corrective, basis)
         points = (posed[:, place] * head.landmark_weights[..., None]).sum(dim=2)
-        parts.append(project(points, motion.world_to_camera, tracking.intrinsics))
-    return torch.cat(parts)
-
-
-def _rigid_rotations(points: Tensor) -> Tensor:
-    """[T, 3, 3] rotations that lay the mean of [T, L, 3] points over each frame's (Kabsch)."""
-    arms = points - points.mean(1, keepdim=True)
-    left, _, right = torch.linalg.svd(arms.transpose(1, 2) @ arms.mean(0))
-    sign = torch.ones(len(points), 3)
-    sign[:, 2] = torch.linalg.det(left @ right).sign()
-    return left @ torch.diag_embed(sign) @ right
-
-
-def reprojection_error(head: HeadModel, tracking: Tracking) -> dict[str, float]:
-    """How well the fitted head meets the tracked landmarks, over the valid frames.
-
-    Returns:
-        mean, p95, lips, eyes: distances in % of the inter-ocular distance (outer eye corners);
-        jitter_px, raw_jitter_px: mean length of the second difference over time of the head's
-        landmarks and of the tracker's own; pose_jitter_deg, raw_pose_jitter_deg: the same of the
-        head's rotation, and of the rotation that lays the tracker's mean face over each of its own.
-    """
-    index = head.landmark_index
-    ours = projected_landmarks(head, tracking)
-    theirs = tracking.landmarks[:, index, :2]
-    valid = tracking.valid
-    unit = 100.0 / _eye_distance(tracking.landmarks[valid].numpy())
-    error = (ours - theirs)[valid].norm(dim=-1) * unit  # [N, L]
-    lips = torch.isin(index, torch.tensor(LIPS_OUTER + LIPS_INNER))
-    eyes = torch.isin(index, torch.tensor(EYES))
-    steady = valid[2:] & valid[1:-1] & valid[:-2]
-
-    def jitter(points: Tensor) -> float:
-        bend = (points[2:] - 2 * points[1:-1] + points[:-2]).norm(dim=-1)
-        return float(bend[steady].mean()) if steady.any() else 0.0
-
-    def pose_jitter(rotations: Tensor) -> float:
-        vectors = Rotation.from_matrix(
-            (rotations @ rotations[int(valid.nonzero()[0])].T).double().numpy()
-        ).as_rotvec(degrees=True)
-        return jitter(torch.from_numpy(vectors).float()[:, None])
-
-    return {
-        "mean": float(error.mean()),
-        "p95": float(np.percentile(error.numpy(), 95)),
-        "lips": float(error[:, lips].mean()),
-        "eyes": float(error[:, eyes].mean()),
-        "jitter_px": jitter(ours),
-        "raw_jitter_px": jitter(theirs),
-        "pose_jitter_deg": pose_jitter(tracking.motion.world_to_camera[:, :3, :3]),
-        "raw_pose_jitter_deg": pose_jitter(_rigid_rotations(tracking.landmarks[:, index])),
-    }
+        yield part, project(points, motion.world_to_camera, tracking.intrinsics)

@@ -125,7 +125,7 @@ class PhotometricAligner:
         self.tracking, self.frame, self.label = tracking, frame, label
         self.weights = weights or PhotometricWeights()
         valid = tracking.valid
-        eyes = tracking.landmarks[valid][:, [OUTER_EYE_LEFT, OUTER_EYE_RIGHT], :2]
+        eyes = tracking.landmarks[:, [OUTER_EYE_LEFT, OUTER_EYE_RIGHT], :2][valid]
         eye_px = float((eyes[:, 0] - eyes[:, 1]).norm(dim=-1).mean()) * crop.scale
         self.scale = min(1.0, EYE_DISTANCE_PX / eye_px)
         self.eye_px = eye_px * self.scale

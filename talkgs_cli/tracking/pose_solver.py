@@ -193,7 +193,7 @@ class SequenceSolver:
                 step = self._bounded_step(curvature, gradient, now)
                 parts.append(self._moved(now, step))
                 advance(len(now.jaw))
-            state = _joined(parts)
+            state = joined(parts)
         return state
 
     def solve_identity(
@@ -240,7 +240,7 @@ class SequenceSolver:
                 solved.append((now, answer))
             change = -torch.linalg.solve(shared_curvature, shared_gradient)
             shape = shape + change
-            state = _joined(
+            state = joined(
                 [
                     self._moved(now, -answer[..., 0] - answer[..., 1:] @ change)
                     for now, answer in solved
@@ -333,7 +333,8 @@ def _neighbour_mean(state: FrameState) -> Tensor:
     return (before + after) / 2
 
 
-def _joined(parts: list[FrameState]) -> FrameState:
+def joined(parts: list[FrameState]) -> FrameState:
+    """The frames of all parts, one after the other."""
     return FrameState(
         torch.cat([part.expression for part in parts]),
         torch.cat([part.jaw for part in parts]),
