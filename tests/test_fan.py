@@ -136,3 +136,50 @@ def test_a_state_without_the_package_says_what_to_install(stand_in, monkeypatch)
     with pytest.raises(MachineLacks) as caught:
         fan.load_fan(path)
     assert "talkgs[fan]" in caught.value.hint
+
+
+# -- prepare's second opinion ----------------------------------------------------------------------
+
+
+def opinion(prepared_speaker, detect):
+    from talkgs_cli.heads import load_head
+    from talkgs_cli.speaker import SpeakerFolder
+    from talkgs_cli.stages.prepare_second_opinion import compare
+
+    speaker = SpeakerFolder.open_(prepared_speaker)
+    return compare(speaker, load_head("open"), speaker.load_tracking(), detect, lambda n: None)
+
+
+def as_68(face, shift_iod=0.0):
+    """The 68 points of [478, 2] as far as the second opinion looks at them."""
+    points = np.zeros((68, 2))
+    points[fan.LIPS], points[8] = face[list(LIPS_68)], face[152]
+    eyes = np.linalg.norm(face[OUTER_EYE_LEFT] - face[OUTER_EYE_RIGHT])
+    return np.add(points, (shift_iod * eyes, 0))
+
+
+def test_a_second_tracker_that_agrees_is_near_and_one_that_does_not_is_as_far(prepared_speaker):
+    alike = opinion(prepared_speaker, lambda frame, face: as_68(face))
+    assert alike["frames"] == 24
+    assert max(alike["lips_iod"], alike["chin_iod"]) < 0.02
+    assert alike["opening_r"] > 0.98
+    off = opinion(prepared_speaker, lambda frame, face: as_68(face, shift_iod=0.2))
+    assert off["lips_iod"] == pytest.approx(0.2, abs=0.02)
+    assert off["opening_r"] == alike["opening_r"]
+
+
+def test_the_weights_are_asked_and_wrong_ones_are_told(prepared_speaker, stand_in):
+    from talkgs_cli.heads import load_head
+    from talkgs_cli.runtime import SilentProgress
+    from talkgs_cli.speaker import SpeakerFolder
+    from talkgs_cli.stages.prepare_second_opinion import second_opinion
+
+    speaker, told = SpeakerFolder.open_(prepared_speaker), []
+    progress = SilentProgress()
+    progress.note = told.append
+    asked = (speaker, load_head("open"), speaker.load_tracking(), progress)
+    assert second_opinion(*asked)["frames"] == 24
+    assert told == []
+    stand_in.write_bytes(stand_in.read_bytes() + b"x")
+    assert second_opinion(*asked) is None
+    assert "not what its name says" in told[0]

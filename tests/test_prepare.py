@@ -379,6 +379,7 @@ def test_a_clean_minute_is_good_and_gets_no_advice() -> None:
         ({"valid_frames": 1450}, "good", "left out"),
         ({"av_offset_s": 0.4}, "good", "400 ms late"),
         ({"frame_rate": 12.5}, "good", "12.5 frames"),
+        ({"other_lips_iod": 0.11}, "good", "11%"),
         ({"picture_turned_deg": 270}, "good", "on its side"),
     ],
 )

@@ -73,6 +73,7 @@ def prepare(
     from talkgs_cli.stages.prepare_assess import assess
     from talkgs_cli.stages.prepare_look import quarter_turns
     from talkgs_cli.stages.prepare_report import write_report
+    from talkgs_cli.stages.prepare_second_opinion import second_opinion
     from talkgs_cli.stages.prepare_timeline import measure_timeline
 
     started = time.monotonic()
@@ -127,6 +128,7 @@ def prepare(
             timeline,
             fix_offset=config.fix_offset,
             picture_turned_deg=90 * turns,
+            fan=second_opinion(speaker, head, tracking, progress),
         )
         result |= {
             "speaker": str(out),

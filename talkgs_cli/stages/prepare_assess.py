@@ -22,6 +22,7 @@ def assess(
     *,
     fix_offset: bool,
     picture_turned_deg: int,
+    fan: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The part of the JSON answer that says how good the video is.
 
@@ -33,6 +34,7 @@ def assess(
         timeline: The curves.
         fix_offset: Whether the sound was to be moved.
         picture_turned_deg: By how much the picture was turned, anticlockwise.
+        fan: What a second tracker says (`prepare_second_opinion`).
     """
     valid = observations.valid
     error = reprojection_error(head, tracking)
@@ -47,6 +49,7 @@ def assess(
         av_offset_s=None if sound is None else sound.offset_s,
         fix_offset=fix_offset,
         picture_turned_deg=picture_turned_deg,
+        other_lips_iod=None if fan is None else fan["lips_iod"],
         landmark_error_iod=landmark_error["mean"],
         cuts_s=timeline.cuts_s,
         gaps=timeline.gaps,
@@ -63,6 +66,7 @@ def assess(
         "face_height_px": round(evidence.face_height_px, 1),
         "other_faces_share": round(evidence.other_faces_share, 4),
         "picture_turned_deg": picture_turned_deg,
+        "fan": fan,
         "jumps": len(evidence.cuts_s),
         "landmark_error_iod": landmark_error,
         "jitter_px": round(error["jitter_px"], 4),

@@ -21,6 +21,7 @@ GOOD_VALID_SHARE = 0.9
 OTHER_FACE_SHARE = 0.1
 LATE_S = 0.2  # speech itself leads by a few hundredths
 POOR_FIT_IOD = 0.03
+OTHER_LIPS_IOD = 0.08  # two trackers mean slightly different points; this is a lip's height
 SLOW_RATE = 20
 LEAST_GAP_S = 0.2  # a frame or two without a face is no news
 LEAST_CLOSED_S, LEAST_OPEN_S = 3.0, 4.0
@@ -43,6 +44,7 @@ class Evidence:
         av_offset_s: Lag of the sound, or None.
         fix_offset: Whether the sound was to be moved by that.
         picture_turned_deg: By how much the picture was turned to stand upright, anticlockwise.
+        other_lips_iod: How far a second tracker's lips are from the fitted head's, or None.
         landmark_error_iod: Mean distance of the fitted head's landmarks, or None before the fit.
         cuts_s: When the picture is cut, or the face jumps as at a cut.
         gaps: Where no face is seen.
@@ -63,6 +65,7 @@ class Evidence:
     av_offset_s: float | None
     fix_offset: bool = False
     picture_turned_deg: int = 0
+    other_lips_iod: float | None = None
     landmark_error_iod: float | None = None
     cuts_s: tuple[float, ...] = ()
     gaps: tuple[Span, ...] = ()
@@ -205,6 +208,11 @@ def _minor(evidence: Evidence) -> list[str]:
         )
     if evidence.blurred:
         found.append(f"The face is blurred {described(evidence.blurred)}: movement, or focus.")
+    if evidence.other_lips_iod is not None and evidence.other_lips_iod > OTHER_LIPS_IOD:
+        found.append(
+            f"A second tracker (FAN) puts the lips {evidence.other_lips_iod:.0%} of the eyes' "
+            "distance elsewhere: look at the lips in the report."
+        )
     found += _about_the_mouth(evidence)
     if evidence.frame_rate < SLOW_RATE:
         found.append(
