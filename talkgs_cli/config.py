@@ -12,17 +12,20 @@ from typing import Any, TypeVar
 
 from talkgs_cli.errors import BadInput, UsageError
 from talkgs_cli.fit_config import FIT_PRESETS, FitConfig
+from talkgs_cli.inpainting_config import InpaintingConfig, inpainting_of
 
 __all__ = [
     "DEMO_MOTIONS",
     "FIT_PRESETS",
     "DemoConfig",
     "FitConfig",
+    "InpaintingConfig",
     "PrepareConfig",
     "ScoreConfig",
     "SpeakConfig",
     "TranslatorConfig",
     "from_json",
+    "inpainting_of",
     "to_json",
 ]
 
@@ -113,6 +116,8 @@ class SpeakConfig:
     # PEM files of the certificate and key that sign the video; None: a self-made certificate.
     c2pa_cert: str | None = None
     c2pa_key: str | None = None
+    # Join face and frame with the Inpainting Generator, where the speaker has one.
+    inpaint: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.crf <= 40:

@@ -75,6 +75,7 @@ class SpeakerFolder:
         self.checkpoints = self.fit / "checkpoints"
         self.gaussians = self.fit / "gaussians.safetensors"
         self.translator = self.fit / "translator.safetensors"
+        self.inpainting = self.fit / "inpainting.safetensors"
         self.renders = path / "renders"
         self.scores = path / "scores"
 

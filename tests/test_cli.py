@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from talkgs_cli import __version__
 from talkgs_cli.app import app
-from talkgs_cli.config import FIT_PRESETS
+from talkgs_cli.config import FIT_PRESETS, inpainting_of
 from talkgs_cli.errors import BadInput, DownloadFailed, MachineLacks, UsageError
 from talkgs_cli.speaker import SpeakerFolder
 
@@ -277,8 +277,10 @@ def test_json_is_one_object_and_holds_no_nan(here: Path, fake_stage: Any) -> Non
 def test_fit_without_a_name_takes_the_speaker_here(here: Path, fake_stage: Any) -> None:
     seen = {}
 
-    def fit(speaker: SpeakerFolder, config: Any, progress: Any, *, force: bool) -> Any:
-        seen.update(path=speaker.path, config=config, force=force)
+    def fit(
+        speaker: SpeakerFolder, config: Any, progress: Any, *, inpainting_config: Any, force: bool
+    ) -> Any:
+        seen.update(path=speaker.path, config=config, force=force, join=inpainting_config)
         return {"speaker": str(speaker.path)}
 
     fake_stage("fit", fit)
@@ -290,8 +292,10 @@ def test_fit_without_a_name_takes_the_speaker_here(here: Path, fake_stage: Any) 
     assert (config.device, config.seed, config.minutes) == ("cpu", 7, 2.0)
     assert config.iterations == FIT_PRESETS["draft"].iterations
     assert result.stderr.endswith("Next: talkgs speak speaker --audio FILE\n")
-    talkgs("fit", "speaker/")
+    assert seen["join"] == inpainting_of("draft", 7)
+    talkgs("fit", "speaker/", "--no-inpaint")
     assert seen["config"] == FIT_PRESETS["standard"]
+    assert seen["join"] is None
 
 
 def test_speak_passes_its_files_on(here: Path, fake_stage: Any) -> None:

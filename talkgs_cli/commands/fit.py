@@ -36,6 +36,9 @@ def fit(
     minutes: Annotated[
         float | None, Option("--minutes", help="Stop optimising after this long.")
     ] = None,
+    no_inpaint: Annotated[
+        bool, Option("--no-inpaint", help="Feather the face's edge; train no network for it.")
+    ] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,7 +46,7 @@ def fit(
 
     An interrupted fit continues where it was stopped.
     """
-    from talkgs_cli.config import FIT_PRESETS
+    from talkgs_cli.config import FIT_PRESETS, inpainting_of
 
     if preset not in FIT_PRESETS:
         raise UsageError(
@@ -54,9 +57,10 @@ def fit(
     config = replace(
         FIT_PRESETS[preset], **{name: value for name, value in chosen.items() if value is not None}
     )
+    inpainting = None if no_inpaint else inpainting_of(preset, config.seed)
     from talkgs_cli.stages.fit import fit as run
 
-    answer = run(folder, config, console.make_progress(), force=force)
+    answer = run(folder, config, console.make_progress(), inpainting_config=inpainting, force=force)
     finish(
         answer,
         path=folder.path,

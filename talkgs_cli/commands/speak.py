@@ -89,6 +89,9 @@ def speak(
     stream_format: Annotated[
         str, Option("--stream-format", help="nut (raw frames, sound), mp4 (fragments) or raw.")
     ] = "nut",
+    no_inpaint: Annotated[
+        bool, Option("--no-inpaint", help="Feather the face's edge instead of inpainting it.")
+    ] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -119,6 +122,7 @@ def speak(
         orbit_deg=orbit,
         background=background,
         mouth_gain=mouth_gain,
+        inpaint=not no_inpaint,
         seed=seed,
         c2pa_cert=str(c2pa_cert) if c2pa_cert else None,
         c2pa_key=str(c2pa_key) if c2pa_key else None,

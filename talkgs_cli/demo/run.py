@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkgs_cli import __version__
-from talkgs_cli.config import FIT_PRESETS, PrepareConfig, ScoreConfig, SpeakConfig, to_json
+from talkgs_cli.config import (
+    FIT_PRESETS,
+    PrepareConfig,
+    ScoreConfig,
+    SpeakConfig,
+    inpainting_of,
+    to_json,
+)
 from talkgs_cli.errors import BadInput, UsageError
 from talkgs_cli.runtime import require_writable, write_json
 
@@ -68,7 +75,8 @@ def demo(folder: Path, config: DemoConfig, progress: Progress) -> dict[str, Any]
         prepared = prepare(files.video, files.speaker, consent, progress)
     speaker = SpeakerFolder.open_(files.speaker)
     with _timed(record, "fit", files):
-        fit(speaker, FIT_PRESETS[config.preset], progress)
+        inpainting = inpainting_of(config.preset, FIT_PRESETS[config.preset].seed)
+        fit(speaker, FIT_PRESETS[config.preset], progress, inpainting_config=inpainting)
     with _timed(record, "speak", files):
         speak(speaker, files.new_sentence, files.talking, SpeakConfig(), progress)
     with _timed(record, "score", files):

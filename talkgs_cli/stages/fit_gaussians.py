@@ -43,10 +43,14 @@ class FittedGaussians:
 
 
 def fit_gaussians(job: FitJob) -> FittedGaussians:
-    """Train the renderer and write `fit/gaussians.safetensors`; the checkpoints go."""
+    """Train the renderer and write `fit/gaussians.safetensors`.
+
+    The last checkpoint stays, so that a fit interrupted in a later step need not do this again.
+    """
     speaker, config, progress = job.speaker, job.config, job.progress
     trainer = new_trainer(job)
     resumed = _resume(trainer, speaker.checkpoints, progress)
+    first = trainer.step
     speaker.fit.mkdir(parents=True, exist_ok=True)
     if config.minutes:  # seconds are what can be counted down
         what, total = "Fitting Gaussians, seconds", round(60 * config.minutes)
@@ -68,9 +72,10 @@ def fit_gaussians(job: FitJob) -> FittedGaussians:
             if time.monotonic() - saved > config.checkpoint_every_s:
                 _checkpoint(trainer, speaker.checkpoints / f"{step:06d}")
                 saved = time.monotonic()
+    if trainer.step > first:
+        _checkpoint(trainer, speaker.checkpoints / f"{trainer.step:06d}")
     trainer.finish()
     trainer.avatar.save(speaker.gaussians)
-    shutil.rmtree(speaker.checkpoints, ignore_errors=True)
     chosen = round(trainer.best_value, 5) if trainer.best else None
     return FittedGaussians(trainer.avatar, resumed, trainer.step, chosen)
 

@@ -22,7 +22,7 @@ from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages.score_regions import Box, Regions
 from talkgs_cli.types import HeadMotion, Tracking, pack_mouth, unpack_mouth
 
-ROWS = ("audio", "tracked", "composite", "warped", "frozen", "real")
+ROWS = ("audio", "tracked", "composite", "composite_feathered", "warped", "frozen", "real")
 REST_SHARE = 0.1  # of the training frames: those with the mouth most closed
 MESH_POINTS = 468  # the irises lie on top of other points
 
@@ -61,6 +61,7 @@ class SpeakerRows:
         self.speaker = speaker
         self.avatar = avatar
         self.compositor = Compositor(speaker.crop)
+        self.joiner = Compositor.load(speaker)
         self.regions = regions
         self.train, _ = speaker.splits()
         motions = row_motions(speaker, avatar, frames)
@@ -91,9 +92,11 @@ class SpeakerRows:
                 here = self._tracked.at(slice(self._asked, self._asked + 1))
                 under = self.avatar.reference_for(here, self.train)
                 reference, bare = self._reference_frame(under), self.speaker.label(under)
-                yield MadeFrame(
-                    "composite", self.compositor.paste(rgb, alpha, reference, bare), 0.0
-                )
+                made = self.joiner.paste(rgb, alpha, reference, bare)
+                yield MadeFrame("composite", made, 0.0)
+                if self.joiner.inpainter is not None:
+                    made = self.compositor.paste(rgb, alpha, reference, bare)
+                    yield MadeFrame("composite_feathered", made, 0.0)
         yield self._warper.warp(index, original)
         self._asked += 1
 

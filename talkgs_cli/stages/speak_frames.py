@@ -184,7 +184,8 @@ class Performance:
     ) -> Iterator[Frame]:
         from talkgs_cli.compositing import Compositor
 
-        compositor, crop = Compositor(self._place), self._speaker.crop
+        crop = self._speaker.crop
+        compositor = Compositor.load(self._speaker, inpaint=self._config.inpaint, crop=self._place)
         square = np.s_[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
         for face, original in zip(rendered, under, strict=False):
             frame = original.frame[square] if self._config.crop else original.frame

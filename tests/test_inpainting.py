@@ -1,0 +1,233 @@
+"""Claims about the Inpainting Generator: starts as feathering, learns the seam."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from talkgs_cli.avatar import Avatar
+from talkgs_cli.compositing import Compositor
+from talkgs_cli.compositing.inpainter import Inpainter
+from talkgs_cli.compositing.seam import SeamGrid
+from talkgs_cli.config import InpaintingConfig
+from talkgs_cli.errors import BadInput
+from talkgs_cli.networks.inpainting import InpaintingDescription, InpaintingGenerator
+from talkgs_cli.runtime import SilentProgress
+from talkgs_cli.speaker import SpeakerFolder
+from talkgs_cli.stages import fit_inpainting as module
+from talkgs_cli.stages.fit_folder import FitJob, training_frames
+from talkgs_cli.stages.fit_inpainting import fit_inpainting, helps
+from talkgs_cli.training.inpainting import InpaintingTrainer, SeamBatch, fetch
+from talkgs_cli.training.inpainting_choice import Alignment, Pair, PairChooser
+from talkgs_cli.training.inpainting_pairs import PackedPair
+from talkgs_cli.types import LABELS, Crop
+
+TINY = InpaintingConfig(iterations=12, pairs=8, width=8, lpips_weight=0.0)
+SIZE = 96
+
+
+def painted_face(size: int, mouth: float, colour: float) -> tuple[np.ndarray, np.ndarray]:
+    """(rgb [S, S, 3], mask [S, S]) of a round face whose chin hangs lower the wider the mouth."""
+    y, x = (np.indices((size, size)) + 0.5) / size - 0.5
+    mask = np.hypot(y / (0.30 + mouth), x / 0.25) < 1
+    rgb = np.full((size, size, 3), 0.2, np.float32)
+    rgb[x > 0] = 0.5
+    rgb[mask] = colour
+    return rgb, mask
+
+
+def painted_pair(mouth: float, under: float) -> PackedPair:
+    """A face with one mouth, rendered too dark, over a frame with another mouth."""
+    target, mask = painted_face(SIZE, mouth, 0.7)
+    reference, other = painted_face(SIZE, under, 0.7)
+    label = np.where(other, LABELS["skin"], LABELS["background"]).astype(np.uint8)
+    render = np.where(mask[..., None], [0.62, 0.62, 0.62], 0.0)
+    values = (render, mask, reference, label, target)
+    packed = [np.asarray(v * 255 + 0.5, np.uint8) if v is not label else label for v in values]
+    return PackedPair(*packed)
+
+
+@pytest.fixture
+def generator() -> InpaintingGenerator:
+    return InpaintingGenerator(InpaintingDescription(SIZE, 1, (96, 96), 8, 0.06, 0.03))
+
+
+def test_an_untrained_network_leaves_the_feathered_composite(generator: InpaintingGenerator):
+    rgb, mask = painted_face(SIZE, 0.05, 0.7)
+    alpha = mask.astype(np.float32)
+    frame, other = painted_face(SIZE, 0.0, 0.7)
+    frame = (frame * 255).astype(np.uint8)
+    label = np.where(other, LABELS["skin"], 0).astype(np.uint8)
+    crop = Crop(0, 0, SIZE, SIZE)
+    plain = Compositor(crop).paste(rgb * alpha[..., None], alpha, frame, label)
+    joined = Compositor(crop, Inpainter(generator)).paste(
+        rgb * alpha[..., None], alpha, frame, label
+    )
+    assert np.abs(plain.astype(int) - joined).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "crop", [Crop(-20, -10, 96, 96), Crop(10, 12, 48, 96), Crop(3, 5, 120, 96)]
+)
+def test_crops_of_any_scale_and_place_are_joined(crop: Crop, generator: InpaintingGenerator):
+    rgb, mask = painted_face(SIZE, 0.05, 0.7)
+    alpha = mask.astype(np.float32)
+    frame = np.full((100, 130, 3), 90, np.uint8)
+    label = np.full((SIZE, SIZE), LABELS["skin"], np.uint8)
+    plain = Compositor(crop).paste(rgb * alpha[..., None], alpha, frame, label)
+    joined = Compositor(crop, Inpainter(generator)).paste(
+        rgb * alpha[..., None], alpha, frame, label
+    )
+    difference = np.abs(plain.astype(int) - joined)
+    assert (plain != frame).mean() > 0.03
+    assert difference.mean() < 0.5
+
+
+def test_pixels_are_fetched_from_where_the_shift_points():
+    ramp = torch.arange(20.0).expand(1, 1, 10, 20).contiguous()
+    shift = torch.zeros(1, 2, 10, 20)
+    shift[:, 0] = 1.5
+    assert torch.allclose(fetch(ramp, shift)[0, 0, :, 2:17], ramp[0, 0, :, 2:17] + 1.5, atol=1e-4)
+
+
+def test_the_compositor_does_what_training_saw():
+    pair = painted_pair(0.08, 0.0)
+    about = InpaintingDescription(SIZE, 1, (SIZE, SIZE), 8, 0.06, 0.03)
+    torch.manual_seed(0)
+    generator = InpaintingGenerator(about)
+    torch.nn.init.normal_(generator.leave.weight, std=0.3)
+    batch = SeamBatch.of([pair], about.hole, SIZE)
+    with torch.no_grad():
+        wanted = batch.joined(generator(batch.seen, batch.band))[0].permute(1, 2, 0).numpy()
+    alpha = pair.alpha.astype(np.float32) / 255
+    rgb = pair.render.astype(np.float32) / 255 * alpha[..., None]
+    compositor = Compositor(Crop(0, 0, SIZE, SIZE), Inpainter(generator))
+    made = compositor.paste(rgb, alpha, pair.reference, pair.label)
+    difference = np.abs(np.clip(wanted, 0, 1) - made / 255)
+    # Training fetches linearly, the compositor cubically: edges differ, flat colour must not.
+    assert np.median(difference) < 0.004
+    assert difference.mean() < 0.01
+
+
+def test_training_removes_a_ghost_chin_and_a_step_in_colour():
+    mouths = (0.0, 0.03, 0.06, 0.09)
+    pairs = [painted_pair(a, b) for a, b in itertools.product(mouths, mouths) if a != b]
+    config = replace(TINY, iterations=120, hole=0.03)
+    trainer = InpaintingTrainer(pairs, SeamGrid.around(SIZE, (SIZE, SIZE)), config)
+    for _ in trainer.run():
+        pass
+    figures = trainer.measure([painted_pair(0.015, 0.075), painted_pair(0.075, 0.015)])
+    assert figures["seam_psnr"] > figures["seam_psnr_feathered"] + 2
+    assert helps(figures)
+
+
+def test_continued_training_ends_in_the_same_weights(tmp_path: Path):
+    pairs = [painted_pair(0.05, 0.0), painted_pair(0.0, 0.05)]
+    grid = SeamGrid.around(SIZE, (SIZE, SIZE))
+    whole = InpaintingTrainer(pairs, grid, TINY)
+    broken = InpaintingTrainer(pairs, grid, TINY)
+    for _ in whole.run():
+        pass
+    for _ in itertools.islice(broken.run(), 5):
+        pass
+    broken.save_checkpoint(tmp_path / "half.safetensors")
+    again = InpaintingTrainer(pairs, grid, TINY)
+    again.load_checkpoint(tmp_path / "half.safetensors")
+    for _ in again.run():
+        pass
+    for name, value in whole.generator.state_dict().items():
+        assert torch.equal(value, again.generator.state_dict()[name]), name
+
+
+def test_a_network_that_makes_seams_worse_is_not_kept():
+    assert not helps({"seam_psnr": 24.0, "seam_psnr_feathered": 25.0})
+    assert not helps(
+        {
+            "seam_psnr": 26.0,
+            "seam_psnr_feathered": 25.0,
+            "seam_lpips": 0.03,
+            "seam_lpips_feathered": 0.02,
+        }
+    )
+
+
+def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path, generator: InpaintingGenerator):
+    file = tmp_path / "inpainting.safetensors"
+    generator.save(file)
+    assert InpaintingGenerator.load(file).about == generator.about
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(BadInput, match="inpainting network"):
+        InpaintingGenerator.load(file)
+
+
+# -- on the demo speaker -------------------------------------------------------------------------
+
+
+def job_of(speaker: SpeakerFolder) -> tuple[FitJob, Avatar]:
+    from talkgs_cli.config import FitConfig
+
+    avatar = Avatar.load(speaker)
+    train = training_frames(speaker, avatar.tracking)
+    job = FitJob(speaker, avatar.tracking, train, FitConfig(), "cpu", SilentProgress())
+    return job, avatar
+
+
+def test_the_frame_underneath_is_another_one_brought_to_the_same_pose(fitted_speaker: Path):
+    speaker = SpeakerFolder.open_(fitted_speaker)
+    job, avatar = job_of(speaker)
+    frames = job.train.tolist()
+    alignment = Alignment(avatar.head, avatar.tracking, avatar.intrinsics)
+    chooser = PairChooser(speaker, alignment, frames[:-20])
+    pairs = chooser.choose(frames[-20:], seed=0) + chooser.choose(frames[:5], seed=0)
+    points = speaker.crop.to_crop(avatar.tracking.landmarks[:, [33, 263, 1, 168], :2].numpy())
+    left = []
+    for pair in pairs:
+        assert abs(pair.reference - pair.target) >= chooser.apart
+        assert pair.reference in frames[:-20]
+        matrix = alignment(pair)
+        moved = (points[pair.reference] - 0.5) @ matrix[:, :2].T + matrix[:, 2] + 0.5
+        left.append(np.abs(moved - points[pair.target]).mean())
+    assert len(pairs) == 25
+    assert np.mean(left) < 1.0
+
+
+def test_chosen_frames_agree_round_the_face(fitted_speaker: Path):
+    speaker = SpeakerFolder.open_(fitted_speaker)
+    job, avatar = job_of(speaker)
+    frames = job.train.tolist()
+    alignment = Alignment(avatar.head, avatar.tracking, avatar.intrinsics)
+    chooser = PairChooser(speaker, alignment, frames)
+    (pair,) = chooser.choose(frames[40:41], seed=0)
+    others = [
+        chooser.disagreement(Pair(pair.target, k)) for k in frames if abs(k - pair.target) > 5
+    ]
+    assert chooser.disagreement(pair) <= np.quantile(others, 0.1)
+    assert chooser.disagreement(Pair(40, 40)) == 0
+
+
+def test_fit_keeps_the_network_only_where_it_helps(
+    fitted_speaker: Path, speaker_copy, monkeypatch: pytest.MonkeyPatch
+):
+    speaker = SpeakerFolder.open_(speaker_copy(fitted_speaker))
+    job, avatar = job_of(speaker)
+    monkeypatch.setattr(module, "helps", lambda figures: True)
+    answer = fit_inpainting(job, avatar, TINY)
+    assert answer is not None
+    assert answer["used"]
+    assert Compositor.load(speaker).inpainter is not None
+    assert Compositor.load(speaker, inpaint=False).inpainter is None
+    first = speaker.inpainting.read_bytes()
+    fit_inpainting(job, avatar, TINY)
+    assert speaker.inpainting.read_bytes() == first
+    monkeypatch.setattr(module, "helps", lambda figures: False)
+    answer = fit_inpainting(job, avatar, TINY)
+    assert answer is not None
+    assert not answer["used"]
+    assert Compositor.load(speaker).inpainter is None
+    assert fit_inpainting(job, avatar, None) is None
+    assert list(speaker.fit.glob("*checkpoint*")) == []
