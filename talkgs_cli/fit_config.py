@@ -201,7 +201,7 @@ PAPER = FitConfig(
 FIT_PRESETS = {
     "draft": FitConfig(preset="draft", iterations=1200, lpips_weight=0.5, mean_of_steps=60),
     "standard": STANDARD,
-    "fine": replace(STANDARD, preset="fine", iterations=16000),
+    "fine": replace(STANDARD, preset="fine", iterations=12000, gaussians=24000),
     "paper": PAPER,
     # For a card: more steps and Gaussians in the same minutes. Nobody has run these on one yet.
     "cuda-standard": replace(

@@ -27,7 +27,8 @@ def fit(
         str,
         Option(
             "--preset",
-            help="draft: a first look. standard. fine: four times as long. paper: its settings. "
+            help="draft: a first look. standard: minutes. fine: four times as long. "
+            "paper: the paper's settings. "
             "cuda-standard, cuda-fine: for a CUDA card.",
         ),
     ] = "standard",
