@@ -148,7 +148,7 @@ class FitConfig:
 
 STANDARD = FitConfig(
     preset="standard",
-    iterations=4000,
+    iterations=5000,
     gaussians=16000,
     lpips_weight=0.8,
     lpips_from=0.25,
