@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_translator import OPENING_PAIR, QUICK, envelope, lawful_speaker, syllables
 
+from talkgs_cli.assets.translators import read_release
 from talkgs_cli.config import BaseConfig
 from talkgs_cli.errors import BadInput, UsageError
 from talkgs_cli.networks.audio_encoder import LogMelEncoder
@@ -15,6 +16,8 @@ from talkgs_cli.networks.motion_translator import MotionTranslator
 from talkgs_cli.networks.mouth_networks import build_network, run_in_pieces
 from talkgs_cli.networks.timing import frame_times_s
 from talkgs_cli.runtime import SilentProgress
+from talkgs_cli.speaker import SpeakerFolder
+from talkgs_cli.stages.train_translator import train_translator_base
 from talkgs_cli.training.adaptation import interpolated
 from talkgs_cli.training.base import measure_base, train_base
 from talkgs_cli.training.corpus import Corpus, Recording
@@ -250,3 +253,23 @@ def test_the_same_seed_trains_the_same_base(corpus: Corpus) -> None:
     one, two = (train_base(corpus, config, SilentProgress()) for _ in range(2))
     for name, value in one.state_dict().items():
         assert torch.equal(value, two.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_a_prepared_speaker_teaches_a_release(prepared_speaker: Path, tmp_path: Path) -> None:
+    speaker = SpeakerFolder.open_(prepared_speaker)
+    config = replace(TOY, iterations=3, hold_out=())
+    answer = train_translator_base([speaker], tmp_path / "mine", config, SilentProgress())
+    release = read_release(tmp_path / "mine", "mine")
+    assert answer["recordings"] == 1
+    assert BaseTranslator.load(release.folder).about.encoder == "log-mel"
+    with pytest.raises(UsageError, match="nothing to train on"):
+        train_translator_base([], tmp_path / "none", config, SilentProgress())
+
+
+def test_speech_made_before_is_used_again(corpus: Corpus, tmp_path: Path) -> None:
+    corpus.save(tmp_path / "mine-speech" / "part-1.safetensors")
+    config = replace(TOY, iterations=3, recordings=(6,))
+    train_translator_base([], tmp_path / "mine", config, SilentProgress(), synthetic=True)
+    figures = BaseTranslator.load(tmp_path / "mine").about.figures
+    assert set(figures) == {"opening_r", "width_r", "active_accuracy"}

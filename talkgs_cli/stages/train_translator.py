@@ -105,9 +105,9 @@ def _synthetic(out: Path, config: BaseConfig, progress: Progress, accelerator: A
 
 
 def _of_speaker(speaker: SpeakerFolder, config: BaseConfig) -> Recording:
-    """What a prepared clip teaches: its lips in the rules' units, where a face was seen."""
+    """What a prepared clip's training part teaches: its lips, in the rules' units."""
     from talkgs_cli.avatar import speaker_head
-    from talkgs_cli.media.audio import read_audio
+    from talkgs_cli.media.audio import SAMPLE_RATE_HZ, read_audio
     from talkgs_cli.networks.timing import FEATURE_RATE_HZ
     from talkgs_cli.stages.fit_translator import CORNERS, OPENING, lip_basis
     from talkgs_cli.training.timbre import transform
@@ -118,17 +118,20 @@ def _of_speaker(speaker: SpeakerFolder, config: BaseConfig) -> Recording:
         raise BadInput(f"{speaker.path} has no sound.", hint="Leave it out.")
     encoder = load_encoder(config.encoder)
     samples = read_audio(speaker.audio)
-    features = encoder.encode(samples)
     tracking = speaker.load_tracking()
+    train, _ = speaker.splits()
+    samples = samples[: round(train.stop / speaker.frame_rate * SAMPLE_RATE_HZ)]
+    features = encoder.encode(samples)
     head = speaker_head(tracking)
     mouth = pack_mouth(tracking.motion, head.head.mouth_expression, tracking.mouth_correctives)
     basis = lip_basis(head, tracking.motion, tracking.mouth_correctives).numpy()
     grid_s = np.arange(len(features)) / FEATURE_RATE_HZ
-    frames_s = (np.arange(len(mouth)) + 0.5) / float(speaker.frame_rate)
+    seen = np.flatnonzero(tracking.valid[: train.stop].numpy())
+    frames_s = (seen + 0.5) / float(speaker.frame_rate)
     curves = np.zeros((len(features), 2), np.float32)
     directions = (opening_direction(basis, OPENING), width_direction(basis, CORNERS))
     for column, direction in enumerate(directions):
-        values = mouth.numpy() @ direction
+        values = mouth.numpy()[seen] @ direction
         bottom, top = np.quantile(values, [0.05, 0.95])
         low, high = RULE_RANGE[column]
         share = (values - bottom) / max(float(top - bottom), 1e-9)
