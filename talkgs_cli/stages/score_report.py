@@ -99,13 +99,19 @@ def _system(system: System, *, several: bool) -> list[str]:
     if several:
         parts.append(html.section(f"{title}figures", rows_table(answer)))
     if notes := answer.get("notes"):
-        parts.append(html.section(f"{title}what was adapted", html.bullets(notes)))
+        parts.append(html.section(_heading(title, "what was adapted"), html.bullets(notes)))
     if any(value is not None for value in (answer.get("behaviour") or {}).values()):
-        parts.append(html.section(f"{title}how the lips behave", behaviour_table(answer)))
+        parts.append(html.section(_heading(title, "how the lips behave"), behaviour_table(answer)))
     if evidence is not None:
-        parts.append(html.section(f"{title}over time", *_curves(evidence)))
-        parts.append(html.section(f"{title}worst frames of {evidence.lead}", *_worst(evidence)))
+        parts.append(html.section(_heading(title, "over time"), *_curves(evidence)))
+        parts.append(
+            html.section(_heading(title, f"worst frames of {evidence.lead}"), *_worst(evidence))
+        )
     return parts
+
+
+def _heading(system: str, text: str) -> str:
+    return f"{system}{text}" if system else text[0].upper() + text[1:]
 
 
 def _curves(evidence: Evidence) -> list[str]:
