@@ -186,8 +186,8 @@ def test_a_failure_that_may_pass_is_told_and_tried_once_more_a_bad_input_is_not(
     assert [job["attempts"] for job in answer["jobs"]] == [1, 2, 1]
     assert (answer["done"], answer["failed"]) == (2, 1)
     assert progress.said == [
-        "Failed: full: full failed It is tried again.",
-        "Failed: hopeless: hopeless failed",
+        "Failed: full failed It is tried again.",
+        "Failed: hopeless failed",
     ]
 
 

@@ -70,10 +70,12 @@ def _speaker(speaker: Path | None, *, required: bool) -> Path | None:
 
 
 def _sum_up(answer: dict[str, Any]) -> None:
+    from talkgs_cli.stages.job_workers import said_of
+
     for job in answer["jobs"]:
         if job["state"] == "failed":
             error = job["error"]
-            console.print_error(f"Error: {job['where']}: {error['message']}")
+            console.print_error(f"Error: {said_of(job)}")
             if error["hint"]:
                 console.print_error(f"  {error['hint']}")
     console.print_error(

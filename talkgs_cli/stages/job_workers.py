@@ -5,6 +5,7 @@ Workers are this process, others on this machine, or a Ray cluster that sees the
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import time
@@ -161,7 +162,14 @@ def _known(job: Job, *, force: bool) -> Outcome | None:
 def _tell(outcome: Outcome, progress: Progress, *, again: bool) -> None:
     if outcome["state"] == "failed":
         then = " It is tried again." if again else ""
-        progress.note(f"Failed: {outcome['where']}: {outcome['error']['message']}{then}")
+        progress.note(f"Failed: {said_of(outcome)}{then}")
+
+
+def said_of(outcome: Outcome) -> str:
+    """What went wrong, with the place where the user wrote it, once."""
+    message = str(outcome["error"]["message"])
+    where = str(outcome["where"])
+    return message if where in message else f"{where}: {message}"
 
 
 # -- engines ---------------------------------------------------------------------------------------
@@ -268,11 +276,13 @@ def on_ray(
 def _prepare_ray() -> None:
     """Settings that Ray reads when it is imported."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it reports its use to its makers otherwise
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    logging.getLogger("ray").addHandler(logging.NullHandler())  # its errors reach us as exceptions
     # A cluster that this user started asks for the user's token; with RAY_ADDRESS set, Ray 2.60
     # does not look for it by itself.
+    named = os.environ.get("RAY_ADDRESS", "auto") not in ("", "auto", "local")
     own_token = Path.home() / ".ray" / "auth_token"
-    if own_token.is_file() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+    told = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    if named and (told or own_token.is_file()):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
