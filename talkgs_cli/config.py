@@ -111,6 +111,10 @@ class SpeakConfig:
     background: str | None = None
     # How far the mouth moves; 1 is as lively as the speaker.
     mouth_gain: float = 1.0
+    # A base translator to speak with in place of the fitted one, and the SHA-256 of its weights,
+    # which is filled in when it is found.
+    translator: str | None = None
+    translator_sha256: str = ""
     # Of blinks and of the order in which the clip is played.
     seed: int = 0
     # PEM files of the certificate and key that sign the video; None: a self-made certificate.
@@ -263,6 +267,11 @@ class BaseConfig:
 @dataclass(frozen=True)
 class TranslatorConfig:
     """How the voice-to-mouth model is trained on the speaker's own clip."""
+
+    # Translator to start from: a name, folder or Hub repository; "none"; or "auto", the one that
+    # comes with talkgs. The SHA-256 of its weights is filled in when it is found.
+    translator: str = "auto"
+    translator_sha256: str = ""
 
     # Audio encoder: a name that networks.audio_encoder.load_encoder knows.
     encoder: str = "whisper-tiny.en"

@@ -277,10 +277,8 @@ def test_json_is_one_object_and_holds_no_nan(here: Path, fake_stage: Any) -> Non
 def test_fit_without_a_name_takes_the_speaker_here(here: Path, fake_stage: Any) -> None:
     seen = {}
 
-    def fit(
-        speaker: SpeakerFolder, config: Any, progress: Any, *, inpainting_config: Any, force: bool
-    ) -> Any:
-        seen.update(path=speaker.path, config=config, force=force, join=inpainting_config)
+    def fit(speaker: SpeakerFolder, config: Any, progress: Any, **other: Any) -> Any:
+        seen.update(path=speaker.path, config=config, **other)
         return {"speaker": str(speaker.path)}
 
     fake_stage("fit", fit)
@@ -292,10 +290,12 @@ def test_fit_without_a_name_takes_the_speaker_here(here: Path, fake_stage: Any) 
     assert (config.device, config.seed, config.minutes) == ("cpu", 7, 2.0)
     assert config.iterations == FIT_PRESETS["draft"].iterations
     assert result.stderr.endswith("Next: talkgs speak speaker --audio FILE\n")
-    assert seen["join"] == inpainting_of("draft", 7)
-    talkgs("fit", "speaker/", "--no-inpaint")
+    assert seen["inpainting_config"] == inpainting_of("draft", 7)
+    assert seen["translator_config"].translator == "auto"
+    talkgs("fit", "speaker/", "--no-inpaint", "--translator", "owner/lips")
     assert seen["config"] == FIT_PRESETS["standard"]
-    assert seen["join"] is None
+    assert seen["inpainting_config"] is None
+    assert seen["translator_config"].translator == "owner/lips"
 
 
 def test_speak_passes_its_files_on(here: Path, fake_stage: Any) -> None:

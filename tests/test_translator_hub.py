@@ -7,14 +7,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import huggingface_hub
-import numpy as np
 import pytest
+import torch
 from hub_server import TOKEN, Hub, running_hub, sha256
 from huggingface_hub import constants
-from safetensors.numpy import save
+from safetensors.torch import save
 from typer.testing import CliRunner
 
 from talkgs_cli.app import app
@@ -28,8 +29,20 @@ from talkgs_cli.assets.translators import (
     seal,
 )
 from talkgs_cli.errors import BadInput, DownloadFailed, UsageError
+from talkgs_cli.networks.base_translator import BaseDescription, BaseTranslator
 
-WEIGHTS = save({"weight": np.arange(300_000, dtype=np.float32)})
+ABOUT = BaseDescription(encoder="log-mel", feature_size=3700, components=128)
+
+
+def weights_of(seed: int) -> bytes:
+    """A translator of random weights that loads: 1.2 MB."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        state = BaseTranslator(ABOUT).state_dict()
+    return save({name: value.half().contiguous() for name, value in state.items()})
+
+
+WEIGHTS = weights_of(0)
 REPOSITORY = "owner/lips"
 CARD = """\
 ---
@@ -52,7 +65,7 @@ Correlation of the opening .80 on a speaker it had never seen.
 
 
 def files(weights: bytes = WEIGHTS, declared: str | None = None) -> dict[str, bytes]:
-    config = {"format": 1, "model_sha256": declared or sha256(weights)}
+    config = {"format": 1, "model_sha256": declared or sha256(weights), **asdict(ABOUT)}
     return {
         "README.md": CARD.encode(),
         "config.json": json.dumps(config).encode(),
@@ -149,8 +162,7 @@ def test_a_bare_repository_is_resolved_once_and_stays_there(
     found = find_translator(REPOSITORY)
     assert found.name == f"{REPOSITORY}@{first}"
     assert found.model.read_bytes() == WEIGHTS
-    hub.commit(REPOSITORY, files(WEIGHTS + b""))
-    newer = hub.commit(REPOSITORY, files(save({"weight": np.ones(3, np.float32)})))
+    newer = hub.commit(REPOSITORY, files(weights_of(1)))
     asked = len(hub.requests)
     assert find_translator(REPOSITORY).name == f"{REPOSITORY}@{first}"
     assert len(hub.requests) == asked
@@ -362,6 +374,21 @@ def test_a_card_without_a_licence_or_no_card_at_all_is_not_complete(tmp_path: Pa
     assert card_lacks(card) == ["license: in the front matter"]
     card.write_text(CARD, encoding="utf-8")
     assert card_lacks(card) == []
+
+
+@pytest.mark.parametrize("command", ["pull", "push"])
+def test_what_does_not_load_is_neither_pulled_nor_pushed(
+    command: str, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    content = files(save({"stowaway": torch.zeros(3)}))
+    hub.commit("owner/other", content)
+    folder = folder_of(tmp_path / "mine", content)
+    arguments = {"pull": ["owner/other"], "push": [str(folder), "owner/new"]}[command]
+    result = CliRunner().invoke(app, ["translator", command, *arguments])
+    assert result.exit_code == 3, result.output
+    assert "can't be read as a translator" in result.stderr
+    assert "owner/new" not in hub.repositories
 
 
 # -- a process of its own ------------------------------------------------------------------------

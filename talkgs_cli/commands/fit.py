@@ -9,7 +9,13 @@ from typer import Option
 
 from talkgs_cli import console
 from talkgs_cli.commands.answer import already_done_note, finish, quoted
-from talkgs_cli.commands.options import ForceOption, JsonOption, SpeakerArgument
+from talkgs_cli.commands.options import (
+    TRANSLATOR_FLAG,
+    TRANSLATOR_HELP,
+    ForceOption,
+    JsonOption,
+    SpeakerArgument,
+)
 from talkgs_cli.console.boundary import examples
 from talkgs_cli.errors import UsageError
 from talkgs_cli.speaker import SpeakerFolder
@@ -40,6 +46,9 @@ def fit(
     no_inpaint: Annotated[
         bool, Option("--no-inpaint", help="Feather the face's edge; train no network for it.")
     ] = False,
+    translator: Annotated[
+        str, Option(TRANSLATOR_FLAG, help=f"{TRANSLATOR_HELP} to start from; auto, none.")
+    ] = "auto",
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,7 +56,7 @@ def fit(
 
     An interrupted fit continues where it was stopped.
     """
-    from talkgs_cli.config import FIT_PRESETS, inpainting_of
+    from talkgs_cli.config import FIT_PRESETS, TranslatorConfig, inpainting_of
 
     if preset not in FIT_PRESETS:
         raise UsageError(
@@ -61,7 +70,14 @@ def fit(
     inpainting = None if no_inpaint else inpainting_of(preset, config.seed)
     from talkgs_cli.stages.fit import fit as run
 
-    answer = run(folder, config, console.make_progress(), inpainting_config=inpainting, force=force)
+    answer = run(
+        folder,
+        config,
+        console.make_progress(),
+        translator_config=TranslatorConfig(translator=translator),
+        inpainting_config=inpainting,
+        force=force,
+    )
     finish(
         answer,
         path=folder.path,

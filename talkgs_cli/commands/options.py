@@ -17,3 +17,5 @@ ForceOption = Annotated[
     bool, Option("--force", help="Do it again although there is a finished result.")
 ]
 JsonOption = Annotated[bool, Option(JSON_FLAG, help="Print the answer as one JSON object.")]
+TRANSLATOR_FLAG = "--translator"
+TRANSLATOR_HELP = "NAME, FOLDER or Hub REPO[@REV] of a base translator"

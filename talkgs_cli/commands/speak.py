@@ -11,7 +11,13 @@ from typer import Option
 
 from talkgs_cli import console
 from talkgs_cli.commands.answer import already_done_note, finish, quoted
-from talkgs_cli.commands.options import ForceOption, JsonOption, SpeakerArgument
+from talkgs_cli.commands.options import (
+    TRANSLATOR_FLAG,
+    TRANSLATOR_HELP,
+    ForceOption,
+    JsonOption,
+    SpeakerArgument,
+)
 from talkgs_cli.commands.speak_jobs import say_all
 from talkgs_cli.console.boundary import examples
 from talkgs_cli.errors import UsageError
@@ -77,6 +83,10 @@ def speak(
     mouth_gain: Annotated[
         float, Option("--mouth-gain", help="How far the mouth moves; 1 is the speaker's own.")
     ] = 1.0,
+    translator: Annotated[
+        str | None,
+        Option(TRANSLATOR_FLAG, help=f"{TRANSLATOR_HELP} in place of the fitted one."),
+    ] = None,
     seed: Annotated[int, Option("--seed", help="Of blinks and of the order of movements.")] = 0,
     c2pa_cert: Annotated[
         Path | None,
@@ -123,6 +133,7 @@ def speak(
         background=background,
         mouth_gain=mouth_gain,
         inpaint=not no_inpaint,
+        translator=translator,
         seed=seed,
         c2pa_cert=str(c2pa_cert) if c2pa_cert else None,
         c2pa_key=str(c2pa_key) if c2pa_key else None,

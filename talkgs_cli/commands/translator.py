@@ -10,8 +10,9 @@ from typer import Argument, Option, Typer
 from talkgs_cli import console
 from talkgs_cli.commands.answer import finish, quoted
 from talkgs_cli.commands.options import JsonOption
+from talkgs_cli.config import BaseConfig
 from talkgs_cli.console.boundary import examples
-from talkgs_cli.errors import UsageError
+from talkgs_cli.runtime import SilentProgress
 
 EXAMPLES = examples(
     "talkgs translator pull OWNER/NAME",
@@ -43,24 +44,14 @@ def pull(
 
     Afterwards --translator REPO means that revision, offline too.
     """
-    from talkgs_cli.assets.hub import REPOSITORY
-    from talkgs_cli.assets.translators import pull_translator
+    from talkgs_cli.stages import share_translator
 
-    name, at, revision = repository.partition("@")
-    if not REPOSITORY.fullmatch(name) or (at and not revision):
-        raise UsageError(
-            f"{repository!r} is no repository.", hint="Write it as OWNER/NAME or OWNER/NAME@REV."
-        )
-    release = pull_translator(name, revision or None, console.make_progress(), refresh=True)
+    answer = share_translator.pull(repository, console.make_progress())
     finish(
-        {
-            "translator": release.name,
-            "folder": str(release.folder),
-            "model_sha256": release.model_sha256,
-        },
-        path=release.name,
-        said=[f"Kept in {release.folder}"],
-        next_command=f"talkgs fit SPEAKER --translator {quoted(release.name)}",
+        answer,
+        path=answer["translator"],
+        said=[f"Kept in {answer['folder']}"],
+        next_command=f"talkgs fit SPEAKER --translator {quoted(answer['translator'])}",
         as_json=as_json,
     )
 
@@ -80,12 +71,11 @@ def push(
 
     Refused unless its card tells data, licence, limits and figures.
     """
-    from talkgs_cli.assets.translator_push import push_translator
-    from talkgs_cli.assets.translators import find_translator
+    from talkgs_cli.stages import share_translator
 
-    progress = console.make_progress()
-    release = find_translator(translator, progress)
-    answer = push_translator(release, repository, private=private, progress=progress)
+    answer = share_translator.push(
+        translator, repository, private=private, progress=console.make_progress()
+    )
     finish(
         answer,
         path=answer["translator"],
@@ -115,22 +105,39 @@ def train(
     encoder: Annotated[
         str, Option("--encoder", help="Audio encoder whose features it reads.")
     ] = "whisper-tiny.en",
+    iterations: Annotated[
+        int, Option("--iterations", help="Optimiser steps of a batch each.")
+    ] = BaseConfig.iterations,
     seed: Annotated[int, Option("--seed", help="Seed of everything random.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Train a translator for any voice.
 
-    The release that comes with talkgs was made by the first example.
+    The release that comes with talkgs was made by the first example. On several processes, cards
+    or machines: accelerate launch -m talkgs_cli translator train ...
     """
-    from talkgs_cli.config import BaseConfig
     from talkgs_cli.speaker import SpeakerFolder
     from talkgs_cli.stages.train_translator import train_translator_base
+    from talkgs_cli.training.processes import accelerator_here, is_main
 
-    config = BaseConfig(architecture=architecture, encoder=encoder, seed=seed)
-    folders = [SpeakerFolder.open_(path) for path in speakers or []]
-    answer = train_translator_base(
-        folders, out, config, console.make_progress(), synthetic=synthetic
+    config = BaseConfig(
+        architecture=architecture, encoder=encoder, seed=seed, iterations=iterations
     )
+    folders = [SpeakerFolder.open_(path) for path in speakers or []]
+    accelerator = accelerator_here()
+    main = is_main(accelerator)
+    answer = train_translator_base(
+        folders,
+        out,
+        config,
+        console.make_progress() if main else SilentProgress(),
+        synthetic=synthetic,
+        accelerator=accelerator,
+    )
+    if accelerator is not None:
+        accelerator.end_training()
+    if not main:
+        return
     finish(
         answer,
         path=answer["translator"],

@@ -26,6 +26,7 @@ from talkgs_cli.stages.fit_gaussians import fit_gaussians
 from talkgs_cli.stages.fit_inpainting import fit_inpainting
 from talkgs_cli.stages.fit_report import write_fit_report
 from talkgs_cli.stages.fit_translator import fit_translator
+from talkgs_cli.stages.translator_choice import settled
 
 
 def fit(
@@ -54,7 +55,7 @@ def fit(
     """
     require_writable(speaker.fit)
     device = choose_device(config.device)
-    translator_config = translator_config or TranslatorConfig()
+    translator_config = settled(speaker, translator_config or TranslatorConfig(), progress)
     whole = {
         "renderer": to_json(config),
         "translator": to_json(translator_config),

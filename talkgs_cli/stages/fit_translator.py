@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from talkgs_cli.avatar import speaker_head
 from talkgs_cli.config import TranslatorConfig
 from talkgs_cli.heads.speaker_head import SpeakerHead
 from talkgs_cli.media.audio import read_audio
 from talkgs_cli.networks.audio_encoder import load_encoder
+from talkgs_cli.networks.base_translator import BaseTranslator
 from talkgs_cli.networks.motion_translator import MotionTranslator
+from talkgs_cli.runtime import Progress
+from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages.fit_folder import FitJob
+from talkgs_cli.stages.translator_choice import load_base
 from talkgs_cli.tracking.landmark_points import (
     INNER_LIP_LOWER,
     INNER_LIP_UPPER,
@@ -21,7 +27,7 @@ from talkgs_cli.tracking.landmark_points import (
 )
 from talkgs_cli.training.translator import train_translator
 from talkgs_cli.training.translator_data import silence_features
-from talkgs_cli.types import HeadMotion, pack_mouth, unpack_mouth
+from talkgs_cli.types import HeadMotion, Tracking, pack_mouth, unpack_mouth
 
 LIP_POINTS = (*LIPS_OUTER, *LIPS_INNER)
 OPENING = (LIP_POINTS.index(INNER_LIP_UPPER), LIP_POINTS.index(INNER_LIP_LOWER))
@@ -30,34 +36,73 @@ CORNERS = (0, 10)
 
 
 def fit_translator(job: FitJob, config: TranslatorConfig) -> dict[str, Any] | None:
-    """Train the voice-to-mouth model on the clip's own sound; None for a silent clip."""
+    """Make the voice-to-mouth model from the clip's own sound and a base translator.
+
+    Args:
+        job: The fit.
+        config: Settled settings.
+
+    Returns:
+        What the fit tells of it; None for a silent clip without a translator to start from.
+    """
     speaker, tracking, progress = job.speaker, job.tracking, job.progress
-    if not speaker.has_audio:
+    if speaker.translator.is_file():  # an interrupted fit got this far
+        return _told(MotionTranslator.load(speaker.translator), config)
+    base = load_base(config)
+    if not speaker.has_audio and base is None:
         progress.note("The clip has no sound: this speaker can't be driven by audio yet.")
         return None
-    if speaker.translator.is_file():  # an interrupted fit got this far
-        translator = MotionTranslator.load(speaker.translator)
-        return {"encoder": translator.about.encoder, **translator.about.figures}
-    samples = read_audio(speaker.audio)
-    encoder = load_encoder(config.encoder)
-    stored = speaker.load_audio_features()
-    features = stored.values if stored.encoder == encoder.name else encoder.encode(samples)
+    samples = read_audio(speaker.audio) if speaker.has_audio else None
+    translator = translator_of(speaker, tracking, config, base, progress, samples)
+    translator.save(speaker.translator)
+    return _told(translator, config)
+
+
+def translator_of(
+    speaker: SpeakerFolder,
+    tracking: Tracking,
+    config: TranslatorConfig,
+    base: BaseTranslator | None,
+    progress: Progress,
+    samples: NDArray[np.float32] | None,
+) -> MotionTranslator:
+    """The voice-to-mouth model of a speaker.
+
+    Args:
+        speaker: Prepared.
+        tracking: Its track.
+        config: Settings.
+        base: What to start from.
+        progress: Told of the work.
+        samples: [n] the clip's sound at 16 kHz; None takes the base as it is, with these lips.
+    """
+    features, silence = None, []
+    if samples is not None:
+        encoder = load_encoder(config.encoder)
+        stored = speaker.load_audio_features()
+        features = stored.values if stored.encoder == encoder.name else encoder.encode(samples)
+        silence = silence_features(encoder, samples)
     head = speaker_head(tracking)
     chosen = tracking.valid.clone()
     chosen[speaker.splits()[0].stop :] = False
-    translator = train_translator(
+    return train_translator(
         features,
         pack_mouth(tracking.motion, head.head.mouth_expression, tracking.mouth_correctives),
         lip_basis(head, tracking.motion.at(chosen), tracking.mouth_correctives),
-        (LIP_POINTS.index(INNER_LIP_UPPER), LIP_POINTS.index(INNER_LIP_LOWER)),
+        OPENING,
         chosen,
         speaker.frame_rate,
         config,
         progress,
-        silence=silence_features(encoder, samples),
+        silence=silence,
+        base=base,
+        corner_pair=CORNERS,
     )
-    translator.save(speaker.translator)
-    return {"encoder": encoder.name, **translator.about.figures}
+
+
+def _told(translator: MotionTranslator, config: TranslatorConfig) -> dict[str, Any]:
+    about = translator.about
+    return {"encoder": about.encoder, "base": config.translator, **about.figures}
 
 
 def lip_basis(head: SpeakerHead, motion: HeadMotion, mouth_correctives: int) -> torch.Tensor:

@@ -54,10 +54,12 @@ def speak(
     """
     from talkgs_cli.media.encoding import VideoWriter, format_for
     from talkgs_cli.media.ffmpeg import require_file
+    from talkgs_cli.stages.translator_choice import settled_to_speak
 
     started = time.monotonic()
     speaker.require_fit()
     require_file(audio, "sound")
+    config = settled_to_speak(config, progress)
     record = RenderRecord(speaker, audio, out, config, name)
     video = record.video
     kind = format_for(video, config.background == "alpha")
@@ -107,7 +109,7 @@ def speak(
         "first_frame_s": round(first_frame_s, 3),
         "parts_s": clock.parts(),
         "peak_rss_mb": round(peak_rss_mb(), 1),
-        "translator": (speaker.stage("fit") or {}).get("result", {}).get("translator"),
+        "translator": _translator_told(speaker, config),
     }
     record.keep(result)
     return result
@@ -189,12 +191,21 @@ def _performance(speaker: SpeakerFolder, config: SpeakConfig, progress: Progress
 
     from talkgs_cli.rendering.warm_up import compile_kernels
     from talkgs_cli.stages.speak_frames import Performance
+    from talkgs_cli.stages.translator_choice import settled_to_speak
 
     speaker.require_fit()
     torch.set_num_threads(1)  # torch's own threads fight the rasteriser's (docs/rendering.md)
-    performance = Performance(speaker, config, progress)
+    performance = Performance(speaker, settled_to_speak(config, progress), progress)
     compile_kernels(progress, backward=False)
     return performance
+
+
+def _translator_told(speaker: SpeakerFolder, config: SpeakConfig) -> dict[str, Any] | None:
+    """Whose mouth it was: what the fit told of it, or the base translator taken in its place."""
+    if config.translator is not None:
+        return {"base": config.translator, "sha256": config.translator_sha256}
+    fitted: dict[str, Any] = (speaker.stage("fit") or {}).get("result", {})
+    return fitted.get("translator")
 
 
 def _sound(audio: Path, config: SpeakConfig) -> SoundStream:

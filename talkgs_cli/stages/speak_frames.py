@@ -92,7 +92,9 @@ class Performance:
         self._speaker = speaker
         self._config = config
         self._avatar, self._translator, self._encoder = _loaded(
-            speaker.path.resolve(), (speaker.stage("fit") or {}).get("finished")
+            speaker.path.resolve(),
+            (speaker.stage("fit") or {}).get("finished"),
+            SpeakConfig(translator=config.translator, translator_sha256=config.translator_sha256),
         )
         rate = config.frame_rate
         self.frame_rate = parse_frame_rate(rate) if rate else speaker.frame_rate
@@ -264,32 +266,39 @@ class _Loaded(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def _loaded(path: Path, fitted: str | None) -> _Loaded:
+def _loaded(path: Path, fitted: str | None, voice: SpeakConfig) -> _Loaded:
     """A speaker's networks, kept: the next sound of a list is said by the same speaker.
 
     Args:
         path: The speaker folder.
         fitted: When its fit was finished; another fit is loaded anew.
+        voice: Settings that name the translator, and nothing else.
     """
     from talkgs_cli.avatar import Avatar
 
     speaker = SpeakerFolder.open_(path)
-    return _Loaded(Avatar.load(speaker), *load_voice(speaker))
+    return _Loaded(Avatar.load(speaker), *load_voice(speaker, voice))
 
 
-def load_voice(speaker: SpeakerFolder) -> tuple[MotionTranslator, AudioEncoder]:
-    """The speaker's lip model and the encoder that it reads.
+def load_voice(
+    speaker: SpeakerFolder, config: SpeakConfig | None = None
+) -> tuple[MotionTranslator, AudioEncoder]:
+    """The speaker's lip model, or the one that the settings name, and the encoder that it reads.
 
     Raises:
         BadInput: there is no lip model.
     """
     from talkgs_cli.networks.audio_encoder import load_encoder
     from talkgs_cli.networks.motion_translator import MotionTranslator
+    from talkgs_cli.stages.translator_choice import borrowed_translator, load_base
+
+    if config is not None and (base := load_base(config)) is not None:
+        return borrowed_translator(speaker, base), load_encoder(base.about.encoder)
 
     if not speaker.translator.is_file():
         raise BadInput(
             f"{speaker.path} has no lip model: its video came without sound.",
-            hint="Prepare and fit a clip with sound.",
+            hint="Prepare and fit a clip with sound, or name a translator with --translator.",
         )
     translator = MotionTranslator.load(speaker.translator)
     return translator, load_encoder(translator.about.encoder)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from talkgs_cli.config import BaseConfig
-from talkgs_cli.errors import BadInput
+from talkgs_cli.errors import BadInput, UsageError
 from talkgs_cli.networks.base_translator import BaseDescription, BaseTranslator
 from talkgs_cli.networks.mouth_networks import MouthNetwork, build_network
 from talkgs_cli.runtime import Progress
@@ -79,14 +79,15 @@ def train_base(
     about = BaseDescription(
         corpus.encoder, first, space.projection.shape[1], config.architecture, config.width
     )
+    _require_equal_shares(config, accelerator)
     rank = 0 if accelerator is None else accelerator.process_index
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = build_network(
             config.architecture, about.components, 3, config.width, config.dropout
         )
-        torch.manual_seed(config.seed + rank)
-        _optimise(network, _Material(chosen, space), config, progress, accelerator, rank)
+        torch.manual_seed(config.seed + rank)  # of dropout; all else is the same everywhere
+        _optimise(network, _Material(chosen, space), config, progress, accelerator)
     base = _assemble(about, space, network, chosen)
     return base.eval()
 
@@ -97,9 +98,14 @@ def _optimise(
     config: BaseConfig,
     progress: Progress,
     accelerator: Any,
-    rank: int,
 ) -> None:
-    rng = np.random.default_rng((config.seed, rank))
+    # Every process draws the same windows and the same noise and takes its rows of them: the mean
+    # of their gradients is then that of one process with the whole batch.
+    rows, noise = slice(None), None
+    if accelerator is not None:
+        rows = slice(accelerator.process_index, None, accelerator.num_processes)
+        noise = torch.Generator().manual_seed(config.seed)
+    rng = np.random.default_rng((config.seed, 0))
     model: nn.Module = BaseLoss(network, config)
     optimiser: Any = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=1e-2)
     if accelerator is not None:
@@ -109,8 +115,8 @@ def _optimise(
         for step in range(config.iterations):
             for group in optimiser.param_groups:
                 group["lr"] = config.lr * schedule(step, config.iterations)
-            batch = material.draw(config, rng)
-            loss = model(*(part.to(next(model.parameters()).device) for part in batch))
+            batch = material.draw(config, rng, noise)
+            loss = model(*(part[rows].to(next(model.parameters()).device) for part in batch))
             optimiser.zero_grad()
             if accelerator is None:
                 loss.backward()
@@ -120,6 +126,16 @@ def _optimise(
             optimiser.step()
             advance(1)
     network.eval().cpu()
+
+
+def _require_equal_shares(config: BaseConfig, accelerator: Any) -> None:
+    count = 1 if accelerator is None else int(accelerator.num_processes)
+    if config.batch % count:
+        fitting = [str(k) for k in range(1, config.batch + 1) if config.batch % k == 0]
+        raise UsageError(
+            f"{config.batch} windows a step can't be shared evenly by {count} processes.",
+            hint=f"Launch one of {', '.join(fitting)} processes.",
+        )
 
 
 def schedule(step: int, steps: int) -> float:
@@ -154,7 +170,9 @@ class _Material:
         lengths = np.array([len(target) for target in self.targets], float)
         self.chance = lengths / lengths.sum()
 
-    def draw(self, config: BaseConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(
+        self, config: BaseConfig, rng: np.random.Generator, noise: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         length = min(config.window_samples, *(len(target) for target in self.targets))
         rows: list[tuple[Array, Array, Array]] = []
         for index in rng.choice(len(self.targets), config.batch, p=self.chance):
@@ -168,15 +186,18 @@ class _Material:
             torch.from_numpy(np.stack(column)).float().transpose(1, 2)
             for column in zip(*rows, strict=True)
         )
-        return _noisy(plain, config), _noisy(shifted, config), targets
+        return _noisy(plain, config, noise), _noisy(shifted, config, noise), targets
 
 
-def _noisy(components: Tensor, config: BaseConfig) -> Tensor:
+def _noisy(components: Tensor, config: BaseConfig, generator: torch.Generator | None) -> Tensor:
     """Noise on each sample, and on each component of a whole window (another microphone)."""
-    channel = 1 + config.channel_noise * torch.randn(*components.shape[:2], 1)
-    offset = config.channel_noise * torch.randn(*components.shape[:2], 1)
-    noise = config.feature_noise * torch.randn_like(components)
-    return components * channel + offset + noise
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    channel = 1 + config.channel_noise * drawn(*components.shape[:2], 1)
+    offset = config.channel_noise * drawn(*components.shape[:2], 1)
+    return components * channel + offset + config.feature_noise * drawn(*components.shape)
 
 
 def _centred(item: Recording, features: Array, space: SoundSpace) -> Array:
