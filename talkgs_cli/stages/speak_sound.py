@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from talkgs_cli.media.audio import SoundStream
     from talkgs_cli.networks.motion_translator import MotionTranslator
 
+HELD_BACK = 8  # frames; features reach a little further than the sound, 20 ms at most
 LEVEL_S = 120  # the level of a recording is that of its first minutes: reading it all would delay
 
 
@@ -44,18 +45,17 @@ def mouths(
     """
     features = encoder.encode_stream(sound, level_of(sound))
     pieces = translator.stream(features, frame_rate, gain=gain)
-    made = 0
-    piece = next(pieces, None)
-    while piece is not None:
-        following = next(pieces, None)
-        if following is None:  # only now the length is known
-            length_s = Fraction(sound.samples, sound.sample_rate_hz)
-            left = max(0, frames_of(length_s, frame_rate) - made)
-            piece = torch.cat([piece, piece[-1:].expand(left, -1)])[:left]
-        if len(piece):
-            yield piece
-        made += len(piece)
-        piece = following
+    made, held = 0, torch.zeros(0)
+    # The length is known at the end only, so the last mouths of each piece wait for the next one.
+    for piece in pieces:
+        held = torch.cat([held, piece]) if len(held) else piece
+        if len(held) > HELD_BACK:
+            yield held[:-HELD_BACK]
+            made, held = made + len(held) - HELD_BACK, held[-HELD_BACK:]
+    length_s = Fraction(sound.samples, sound.sample_rate_hz)
+    left = frames_of(length_s, frame_rate) - made
+    if left > 0 and len(held):
+        yield torch.cat([held, held[-1:].expand(left, -1)])[:left]
 
 
 def level_of(sound: SoundStream) -> Loudness:
