@@ -113,7 +113,7 @@ class FitConfig:
     densify_from: float = 0.1
     densify_until: float = 0.5
     # Split or copy where the mean screen gradient per visit exceeds this.
-    densify_gradient: float = 2e-4
+    densify_gradient: float = 8e-4
     # Never more Gaussians than this, whatever the gradients say: it bounds memory and time.
     max_gaussians: int = 60000
     # Gaussians more transparent than this are dropped.
