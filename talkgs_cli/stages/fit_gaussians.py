@@ -50,7 +50,6 @@ def fit_gaussians(job: FitJob) -> FittedGaussians:
     speaker, config, progress = job.speaker, job.config, job.progress
     trainer = new_trainer(job)
     resumed = _resume(trainer, speaker.checkpoints, progress)
-    first = trainer.step
     speaker.fit.mkdir(parents=True, exist_ok=True)
     if config.minutes:  # seconds are what can be counted down
         what, total = "Fitting Gaussians, seconds", round(60 * config.minutes)
@@ -72,8 +71,9 @@ def fit_gaussians(job: FitJob) -> FittedGaussians:
             if time.monotonic() - saved > config.checkpoint_every_s:
                 _checkpoint(trainer, speaker.checkpoints / f"{step:06d}")
                 saved = time.monotonic()
-    if trainer.step > first:
-        _checkpoint(trainer, speaker.checkpoints / f"{trainer.step:06d}")
+    last = speaker.checkpoints / f"{trainer.step:06d}"
+    if not last.is_dir():
+        _checkpoint(trainer, last)
     trainer.finish()
     trainer.avatar.save(speaker.gaussians)
     chosen = round(trainer.best_value, 5) if trainer.best else None
