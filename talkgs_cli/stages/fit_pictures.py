@@ -46,7 +46,8 @@ def comparisons(
     """Render frames of the clip in their tracked motion, one after the other."""
     train, _ = speaker.splits()
     size = speaker.crop.size
-    compositor = Compositor(Crop(0, 0, size, size))  # on stored crops: nothing is decoded
+    # On stored crops, so that nothing is decoded; with the Inpainting Generator once it is there.
+    compositor = Compositor.load(speaker, crop=Crop(0, 0, size, size))
     motion = avatar.tracking.motion.at(torch.tensor(list(frames)))
     for row, (index, (rgb, alpha)) in enumerate(zip(frames, avatar.render(motion), strict=True)):
         under = avatar.reference_for(motion.at(slice(row, row + 1)), train)
