@@ -26,7 +26,7 @@ Array = NDArray[np.float32]
 Weights = dict[str, Tensor]
 
 # The map from geometry counts for as much as this many frames of sound and mouth.
-PRIOR_FRAMES = 60.0
+PRIOR_FRAMES = 150.0
 
 
 @dataclass(frozen=True)
