@@ -143,16 +143,18 @@ def speak(
         return
     folder = SpeakerFolder.find(speaker)
 
-    from talkgs_cli.stages import speak as stage
-
     if stream is not None:
+        from talkgs_cli.stages.speak import stream as run_stream
+
         progress = console.make_progress()
         try:
-            stage.stream(folder, audio[0], sys.stdout.buffer, stream_format, config, progress)
+            run_stream(folder, audio[0], sys.stdout.buffer, stream_format, config, progress)
         except BrokenPipeError:  # whoever reads has enough: nothing is left to be flushed
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
-    answer = stage.speak(folder, audio[0], out, config, console.make_progress(), force=force)
+    from talkgs_cli.stages.speak import speak as run
+
+    answer = run(folder, audio[0], out, config, console.make_progress(), force=force)
     finish(
         answer,
         path=answer["video"],

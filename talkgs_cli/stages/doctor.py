@@ -31,6 +31,8 @@ EXTRAS = {
     "cuda": "gsplat",
     "wav2vec2": "transformers",
     "train": "accelerate",
+    "ray": "ray",
+    "c2pa": "c2pa",
     "mediapipe": "mediapipe",
     "fan": "face_alignment",
 }
