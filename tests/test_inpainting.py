@@ -156,6 +156,12 @@ def test_a_network_that_makes_seams_worse_is_not_kept():
     )
 
 
+def test_a_gain_within_the_noise_is_not_kept():
+    seams = {"seam_psnr": 28.0, "seam_psnr_feathered": 27.0, "seam_lpips_feathered": 0.0125}
+    assert not helps({**seams, "seam_lpips": 0.0124})
+    assert helps({**seams, "seam_lpips": 0.0120})
+
+
 def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path, generator: InpaintingGenerator):
     file = tmp_path / "inpainting.safetensors"
     generator.save(file)
