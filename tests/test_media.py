@@ -244,6 +244,19 @@ def test_transcoding_gives_a_constant_rate_the_sound_and_progress(tmp_path: Path
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
 
 
+def test_a_sound_without_a_single_packet_does_not_cost_the_picture(tmp_path: Path) -> None:
+    write_wav(tmp_path / "tone.wav", tone(1), 16_000)
+    source = write_video(tmp_path / "v.mp4", counting_frames(25), audio=tmp_path / "tone.wav")
+    data = bytearray(source.read_bytes())
+    sizes = data.rindex(b"stsz") + 12  # the last track is the sound: it now has no samples
+    data[sizes : sizes + 4] = bytes(4)
+    source.write_bytes(data)
+    assert probe_video(source).has_audio
+    transcode(source, tmp_path / "t.mp4", (32, 48), Fraction(25))
+    assert len(list(read_frames(tmp_path / "t.mp4"))) == 25
+    assert not probe_video(tmp_path / "t.mp4").has_audio
+
+
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_transcoding_can_turn_the_picture(turns: int, tmp_path: Path) -> None:
     picture = patches(96, 128)

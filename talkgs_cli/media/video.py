@@ -32,6 +32,7 @@ from talkgs_cli.media.probe import VideoStream, probe_stream
 from talkgs_cli.runtime import atomic_path
 
 HDR_TRANSFERS = {"smpte2084", "arib-std-b67"}
+NOTHING_CAME = "received no packets"  # ffmpeg, of an output stream
 ANY_DAMAGE = ("-max_error_rate", "1")  # a broken sound must not cost the picture, nor the reverse
 
 
@@ -180,32 +181,43 @@ def transcode(
     stream = probe_stream(source)
     read = ffmpeg.input(file_url(source), protocol_whitelist=LOCAL_FILES_ONLY)
     picture = to_bt709(to_rgb_size(read["v:0"], stream, size, frame_rate, quarter_turns), size)
-    streams = [picture]
-    if stream.info.has_audio:
-        streams.append(read["a:0"].filter("aresample", **SOUND_AT_ZERO))
+    sound = [read["a:0"].filter("aresample", **SOUND_AT_ZERO)] if stream.info.has_audio else []
+    rate = x264(crf, preset, frame_rate)
     with atomic_path(target) as partial:
-        output = ffmpeg.output(
-            *streams,
-            file_url(partial),
-            **x264(crf, preset, frame_rate),
-            g=max(1, round(frame_rate / 2)),  # speak reads it backwards, in small pieces
-            acodec="aac",
-            audio_bitrate=AUDIO_BITRATE,
-        ).global_args("-progress", "pipe:1", "-nostats", *ANY_DAMAGE)
-        with running(output) as process:
-            written = 0
-            for line in process.pipe:
-                if line.startswith(b"frame="):
-                    count = int(line[len(b"frame=") :])
-                    advance(count - written)
-                    written = count
-            if process.finish() != 0:
-                raise failure(target, process.said())
-            if written == 0:
-                raise BadInput(
-                    f"{source} has no picture that can be decoded: {last_line(process.said())}.",
-                    hint="Try to play it, or convert it with another program.",
-                )
+        for streams in ([picture, *sound], [picture]):
+            output = ffmpeg.output(
+                *streams,
+                file_url(partial),
+                **rate,
+                g=max(1, round(frame_rate / 2)),  # speak reads it backwards, in small pieces
+                acodec="aac",
+                audio_bitrate=AUDIO_BITRATE,
+            ).global_args("-progress", "pipe:1", "-nostats", *ANY_DAMAGE)
+            written, said, failed = _run_counting(output, advance)
+            # A sound without a single whole packet spoils the picture's file, too.
+            if NOTHING_CAME not in said:
+                break
+            advance(-written)
+        if failed and NOTHING_CAME not in said:
+            raise failure(target, said)
+        if written == 0:
+            raise BadInput(
+                f"{source} has no picture that can be decoded: {last_line(said)}.",
+                hint="Try to play it, or convert it with another program.",
+            )
+
+
+def _run_counting(output: Any, advance: Callable[[int], None]) -> tuple[int, str, bool]:
+    """Run an ffmpeg that reports its progress: frames written, what it said, whether it failed."""
+    with running(output) as process:
+        written = 0
+        for line in process.pipe:
+            if line.startswith(b"frame="):
+                count = int(line[len(b"frame=") :])
+                advance(count - written)
+                written = count
+        failed = process.finish() != 0
+        return written, process.said(), failed
 
 
 def replace_sound(video: Path, source: Path, earlier_s: float, duration_s: float) -> None:
