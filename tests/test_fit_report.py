@@ -72,6 +72,8 @@ def test_curves_are_drawn_from_the_log(tmp_path: Path):
     entries = [{"step": 100 * k, "loss": 1 / k, "s_per_step": 0.1} for k in range(1, 5)]
     entries += [{"step": 100 * k, "validation": 0.1, "validation_psnr": 30 + k} for k in (2, 4)]
     log.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    with log.open("a") as more:  # what the step after the Gaussians writes
+        more.write(json.dumps({"inpainting_step": 100, "loss": 0.1}) + "\n")
     loss, psnr = _figures(log)
     assert "loss" in loss
     assert "validation psnr" in psnr

@@ -95,9 +95,9 @@ def _video(speaker: SpeakerFolder, avatar: Avatar, frames: list[int], advance: A
 
 
 def _figures(log: Path) -> list[str]:
-    """Curves of the log over the minutes of the fit."""
+    """Curves of the log over the minutes in which the Gaussians were fitted."""
     entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    learnt = [entry for entry in entries if entry.get("loss") is not None]
+    learnt = [entry for entry in entries if entry.get("loss") is not None and "step" in entry]
     judged = [entry for entry in entries if "validation_psnr" in entry]
     if not learnt:
         return []
