@@ -114,6 +114,23 @@ def test_a_fit_killed_in_the_middle_ends_with_the_same_bytes(
     assert other.gaussians.read_bytes() == whole
 
 
+def test_a_fit_stopped_in_its_report_does_not_fit_again(
+    speaker: SpeakerFolder, monkeypatch: pytest.MonkeyPatch
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_fit_report", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(speaker, TINY, SilentProgress())
+    before = speaker.gaussians.read_bytes()
+    answer = fit(SpeakerFolder.open_(speaker.path), TINY, SilentProgress())
+    assert answer["resumed"]
+    assert speaker.gaussians.read_bytes() == before
+    assert not speaker.checkpoints.exists()
+
+
 def test_a_second_run_does_nothing_and_another_config_needs_force(speaker: SpeakerFolder):
     fit(speaker, TINY, SilentProgress())
     written = speaker.gaussians.stat().st_mtime_ns

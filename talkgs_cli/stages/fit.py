@@ -73,7 +73,6 @@ def fit(
     translator = fit_translator(job, translator_config)
     gaussians = fit_gaussians(job)
     inpainting = fit_inpainting(job, gaussians.avatar, inpainting_config)
-    shutil.rmtree(speaker.checkpoints, ignore_errors=True)
     result = {
         "speaker": str(speaker.path),
         "preset": config.preset,
@@ -90,4 +89,7 @@ def fit(
     }
     write_fit_report(speaker, gaussians.avatar, result, progress)
     speaker.finish_stage("fit", {"config": whole, "result": result})
+    shutil.rmtree(
+        speaker.checkpoints, ignore_errors=True
+    )  # not before: all else may be interrupted
     return result
