@@ -37,6 +37,9 @@ def prepare(
     encoder: Annotated[
         str, Option("--encoder", help="whisper-tiny.en, wav2vec2-base-960h or log-mel.")
     ] = "whisper-tiny.en",
+    short_side: Annotated[
+        int, Option("--short-side", help="Shrink larger videos to it, in pixels; 2160 keeps 4K.")
+    ] = 1080,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,6 +53,7 @@ def prepare(
         photometric=photometric,
         fix_offset=fix_offset,
         encoder=encoder,
+        max_short_side=short_side,
         consent="stated" if stated else "not stated",
     )
     answer = run(video, out, config, console.make_progress(), force=force)
