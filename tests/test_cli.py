@@ -337,6 +337,8 @@ def test_a_reader_that_stops_early_gets_no_complaint() -> None:
 def test_ctrl_c_in_a_real_process_exits_130(tmp_path: Path) -> None:
     code = (
         "import sys, types, os, signal, time\n"
+        # A shell starts what it puts in the background with Ctrl-C ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def prepare(*a, **k):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(5)\n"
         "sys.modules['talkgs_cli.stages.prepare'] = types.SimpleNamespace(prepare=prepare)\n"
