@@ -15,7 +15,7 @@ from talkgs_cli.networks.audio_encoder import (
     normalise_loudness,
 )
 from talkgs_cli.networks.audio_windows import Loudness, WindowedEncoder
-from talkgs_cli.networks.log_mel_encoder import log_mel
+from talkgs_cli.networks.log_mel_encoder import log_mel, mel_filters
 from talkgs_cli.networks.timing import frame_times_s, sample_at
 from talkgs_cli.networks.whisper_encoder import WhisperEncoder
 
@@ -179,6 +179,8 @@ def test_pauses_do_not_raise_the_level() -> None:
 
 def test_log_mel_agrees_with_librosa() -> None:
     librosa = pytest.importorskip("librosa")
+    expected = librosa.filters.mel(sr=SAMPLE_RATE_HZ, n_fft=400, n_mels=80, dtype=np.float64)
+    np.testing.assert_allclose(mel_filters(), expected, atol=1e-15)
     sound = normalise_loudness(speechlike(2.0))
     power = librosa.feature.melspectrogram(
         y=sound, sr=SAMPLE_RATE_HZ, n_fft=400, hop_length=160, n_mels=80, center=False

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_dilation
 
 from talkgs_cli.config import SpeakConfig, parse_frame_rate
 from talkgs_cli.errors import BadInput, UsageError
@@ -20,7 +21,14 @@ from talkgs_cli.stages import ahead as ahead_module
 from talkgs_cli.stages import speak_eyes, speak_sound
 from talkgs_cli.stages.ahead import ahead
 from talkgs_cli.stages.speak_background import alone, backgrounds, covering, over
-from talkgs_cli.stages.speak_eyes import Gaze, NaturalBlinks, blink_depth, blink_times_s, blinks
+from talkgs_cli.stages.speak_eyes import (
+    Gaze,
+    NaturalBlinks,
+    blink_depth,
+    blink_times_s,
+    blinks,
+    widened,
+)
 from talkgs_cli.stages.speak_pose import PoseTrack, mean_pose, orbit
 from talkgs_cli.types import Crop, HeadMotion
 
@@ -84,6 +92,13 @@ def test_blinks_in_a_clip_are_found_and_long_closures_are_none() -> None:
     opening[50:55] = 0.1
     opening[100:140] = 0.1
     assert np.flatnonzero(blinks(opening, RATE)).tolist() == [50, 51, 52, 53, 54]
+
+
+@pytest.mark.parametrize(("length", "frames"), [(1, 3), (4, 9), (60, 3)])
+def test_the_time_around_a_blink_belongs_to_it(length: int, frames: int) -> None:
+    shut = np.zeros(length, bool)
+    shut[length // 2] = True
+    np.testing.assert_array_equal(widened(shut, frames), binary_dilation(shut, iterations=frames))
 
 
 def test_natural_blinks_replace_the_clips_own(prepared_speaker: Path) -> None:

@@ -6,13 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter1d
 
 from talkgs_cli.errors import BadInput
 from talkgs_cli.media.video import read_frames
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import speak_originals, speak_walk
 from talkgs_cli.stages.speak_originals import original_frames
-from talkgs_cli.stages.speak_walk import Walk, calmest, plan_walk, still_places, usable_runs
+from talkgs_cli.stages.speak_walk import (
+    Walk,
+    calmest,
+    plan_walk,
+    smoothed,
+    still_places,
+    usable_runs,
+)
 
 RATE = Fraction(25)
 
@@ -42,6 +50,12 @@ def test_the_clip_plays_at_its_own_speed_whatever_the_output_rate(rate: Fraction
     step = RATE / rate
     places = walked(Walk([0], [5000], 6), int(100 * rate), step)
     assert places[-1] == pytest.approx(100 * RATE - 3, abs=max(2, float(step) + 1))
+
+
+def test_speed_is_smoothed_as_scipy_does() -> None:
+    travel = np.random.default_rng(0).normal(size=(90, 8))
+    expected = gaussian_filter1d(travel, 2.5, axis=0, mode="nearest")
+    np.testing.assert_allclose(smoothed(travel, 2.5), expected, atol=1e-12)
 
 
 def test_turns_lie_where_the_head_is_still() -> None:

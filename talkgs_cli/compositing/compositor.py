@@ -104,7 +104,7 @@ class Compositor:
         there, starts = [], []
         for axis, origin in enumerate(corner):
             first = origin + maps.corner[axis] / step
-            last = first + maps.values.shape[axis] / step
+            last = first + maps.values.shape[axis + 1] / step
             low, high = max(int(first), 0), min(int(np.ceil(last)), frame.shape[axis])
             there.append(slice(low, min(high, origin + crop.side)))
             starts.append((low + 0.5 - origin) * step - 0.5 - maps.corner[axis])

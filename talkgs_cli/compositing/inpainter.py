@@ -23,7 +23,7 @@ class SeamMaps:
     Attributes:
         corner: (top, left) of the window in the crop, working pixels.
         factor: Crop pixels per working pixel.
-        values: [h, w, 6] share of the render; from how much further on the frame's pixel is
+        values: [6, h, w] share of the render; from how much further on the frame's pixel is
             fetched, (x, y) crop pixels; what is added to each colour, full range 1.
     """
 
@@ -32,13 +32,13 @@ class SeamMaps:
     values: Floats
 
     def in_frame_pixels(self, frame_pixels: float) -> Floats:
-        """[h, w, 6] with shifts in pixels of a frame and colours on the scale of 255.
+        """[6, h, w] with shifts in pixels of a frame and colours on the scale of 255.
 
         Args:
             frame_pixels: Frame pixels per crop pixel.
         """
         units = np.array([1, frame_pixels, frame_pixels, 255, 255, 255], np.float32)
-        return self.values * units
+        return self.values * units[:, None, None]
 
 
 class Inpainter:
@@ -68,11 +68,11 @@ class Inpainter:
         seen = channels_last(torch.from_numpy(given.channels)[None])
         band = torch.from_numpy(given.band)[None, None]
         answer = self.generator(seen, band)
-        values = torch.cat(list(answer.values()), dim=1)[0].permute(1, 2, 0).contiguous().numpy()
-        values[..., 0] = np.clip(
-            values[..., 0] + given.weight, 0, np.minimum(view.alpha * ALPHA_GAIN, np.float32(1))
-        )
-        values[..., 1:3] *= factor
+        values = torch.cat(list(answer.values()), dim=1)[0].contiguous().numpy()  # [6, h, w]
+        share, shift = values[0], values[1:3]
+        share += given.weight
+        np.clip(share, 0, np.minimum(view.alpha * ALPHA_GAIN, np.float32(1)), out=share)
+        shift *= factor
         return SeamMaps(corner, factor, values)
 
 

@@ -6,6 +6,7 @@ A window at a lower resolution, with the hole and the band in which it may corre
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -51,11 +52,10 @@ class SeamGrid:
         Args:
             alpha: [s, s] at working resolution.
         """
-        solid = alpha > SOLID
+        left, top, width, height = cv2.boundingRect((alpha > SOLID).astype(np.uint8))
         corner = []
-        for axis, side in ((1, self.window[0]), (0, self.window[1])):
-            filled = np.flatnonzero(solid.any(axis=axis))
-            centre = (filled[0] + filled[-1] + 1) / 2 if len(filled) else len(alpha) / 2
+        for first, count, side in zip((top, left), (height, width), self.window, strict=True):
+            centre = first + count / 2 if count else len(alpha) / 2
             # In steps: the network is the same at every place only for multiples of its stride.
             start = round((centre - side / 2) / STRIDE) * STRIDE
             corner.append(int(np.clip(start, 0, (len(alpha) - side) // STRIDE * STRIDE)))
@@ -103,17 +103,15 @@ class SeamView:
         hole = self.hole(hole_reach * side)
         band = self.band(hole, INSIDE * side)
         face = (self.label >= LABELS["neck"]).astype(np.float32)
-        channels = np.concatenate(
-            [
-                (self.render * weight[..., None]).transpose(2, 0, 1),
-                self.alpha[None],
-                self.reference.transpose(2, 0, 1),
-                face[None],
-                hole[None],
-                weight[None],
-            ]
-        )
-        return SeamInputs(channels, weight, band)
+        # Channels lie last in memory, as the network likes them.
+        channels = np.empty((*weight.shape, 10), np.float32)
+        np.multiply(self.render, weight[..., None], out=channels[..., :3])
+        channels[..., 3] = self.alpha
+        channels[..., 4:7] = self.reference
+        channels[..., 7] = face
+        channels[..., 8] = hole
+        channels[..., 9] = weight
+        return SeamInputs(channels.transpose(2, 0, 1), weight, band)
 
 
 @dataclass
@@ -159,6 +157,7 @@ def shrink_bytes(image: Bytes, factor: int) -> Floats:
     return np.multiply(image, np.float32(1 / 255), dtype=np.float32)
 
 
+@cache
 def edge_ramp(size: tuple[int, ...]) -> Floats:
     """[h, w] 1 inside, falling to 0 at the window's edge."""
     ramps = []

@@ -103,7 +103,8 @@ class InpaintingGenerator(nn.Module):
             hidden = block(hidden)
         raised = doubled(F.leaky_relu(self.up(hidden), 0.2))
         joined = F.leaky_relu(self.join(torch.cat([fine, raised], dim=1)), 0.2)
-        answer = doubled(F.softsign(self.leave(joined))) * band
+        # Six channels are enlarged faster one after the other than side by side.
+        answer = doubled(F.softsign(self.leave(joined)).contiguous()) * band
         weight, shift, colour = answer.split(list(OUTPUTS.values()), dim=1)
         reach_px = self.about.reach * self.about.crop_size / self.about.factor
         return {"weight": weight, "shift": shift * reach_px, "colour": colour * MAX_COLOUR}

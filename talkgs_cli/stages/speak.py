@@ -189,15 +189,12 @@ def frames_of_speech(
 def _performance(speaker: SpeakerFolder, config: SpeakConfig, progress: Progress) -> Performance:
     import torch
 
-    from talkgs_cli.rendering.warm_up import compile_kernels
     from talkgs_cli.stages.speak_frames import Performance
     from talkgs_cli.stages.translator_choice import settled_to_speak
 
     speaker.require_fit()
     torch.set_num_threads(1)  # torch's own threads fight the rasteriser's (docs/rendering.md)
-    performance = Performance(speaker, settled_to_speak(config, progress), progress)
-    compile_kernels(progress, backward=False)
-    return performance
+    return Performance(speaker, settled_to_speak(config, progress), progress)
 
 
 def _translator_told(speaker: SpeakerFolder, config: SpeakConfig) -> dict[str, Any] | None:

@@ -13,7 +13,6 @@ from fractions import Fraction
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, median_filter
 from torch import Tensor
 
 from talkgs_cli.errors import UsageError
@@ -79,6 +78,8 @@ def eye_opening(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def blinks(opening: NDArray[np.float64], frame_rate: Fraction) -> NDArray[np.bool_]:
     """[T] whether the eyes are shut or on their way, longer closures left out."""
+    from scipy.ndimage import median_filter
+
     usual = median_filter(opening, size=2 * int(USUAL_S * frame_rate / 2) + 1, mode="nearest")
     low = opening < CLOSED_SHARE * usual
     edges = np.flatnonzero(np.diff(np.concatenate([[0], low.astype(np.int8), [0]])))
@@ -86,6 +87,12 @@ def blinks(opening: NDArray[np.float64], frame_rate: Fraction) -> NDArray[np.boo
         if stop - start > LONGEST_BLINK_S * frame_rate:
             low[start:stop] = False
     return low
+
+
+def widened(times: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
+    """[T] also true so many frames before and after."""
+    near = np.convolve(times, np.ones(2 * frames + 1, np.int64))  # [T + 2 frames]
+    return np.asarray(near[frames : frames + len(times)] > 0)
 
 
 def resting(landmarks: NDArray[np.floating], frame_rate: Fraction) -> NDArray[np.bool_]:
@@ -98,7 +105,7 @@ def resting(landmarks: NDArray[np.floating], frame_rate: Fraction) -> NDArray[np
     from talkgs_cli.metrics.lips import opening
 
     eyes, lips = eye_opening(landmarks), opening(landmarks)
-    shut = binary_dilation(blinks(eyes, frame_rate), iterations=max(1, int(AROUND_S * frame_rate)))
+    shut = widened(blinks(eyes, frame_rate), max(1, int(AROUND_S * frame_rate)))
     awake = (eyes >= np.quantile(eyes, 0.4)) & ~shut
     quiet = lips <= np.quantile(lips[awake], 0.25) if awake.any() else awake
     return np.asarray(awake & quiet)
@@ -126,7 +133,7 @@ class NaturalBlinks:
         ).numpy()  # [T, U + C]
         opening = eye_opening(tracking.landmarks.numpy())
         shut = blinks(opening, frame_rate) & tracking.valid.numpy()
-        around = binary_dilation(shut, iterations=max(1, round(AROUND_S * frame_rate)))
+        around = widened(shut, max(1, round(AROUND_S * frame_rate)))
         self._open = _bridged(values, around)  # [T, U + C]
         self._closed = self._closing(values, shut, opening, head)  # [U + C] added when shut
         self._times = blink_times_s(seed)

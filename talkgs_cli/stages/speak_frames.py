@@ -7,6 +7,7 @@ OpenCV leave Python's lock alone meanwhile. It writes no file.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from talkgs_cli.config import POSES, SpeakConfig, parse_frame_rate
 from talkgs_cli.errors import BadInput
+from talkgs_cli.rendering.warm_up import compile_kernels
 from talkgs_cli.runtime import Progress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages.ahead import ahead
@@ -91,6 +93,7 @@ class Performance:
         self.clock = Clock()
         self._speaker = speaker
         self._config = config
+        self._progress = progress
         self._avatar, self._translator, self._encoder = _loaded(
             speaker.path.resolve(),
             (speaker.stage("fit") or {}).get("finished"),
@@ -154,6 +157,7 @@ class Performance:
         step = speaker_step(self._speaker.frame_rate, self.frame_rate)
         positions = self._walk.positions(step)
         first = 0
+        compile_kernels(self._progress, backward=False)  # while the first words are listened to
         for window in spoken:
             for mouth in window.split(PIECE):
                 places = torch.tensor(list(islice(positions, len(mouth))))
@@ -277,13 +281,19 @@ def _loaded(path: Path, fitted: str | None, voice: SpeakConfig) -> _Loaded:
     from talkgs_cli.avatar import Avatar
 
     speaker = SpeakerFolder.open_(path)
-    return _Loaded(Avatar.load(speaker), *load_voice(speaker, voice))
+    with ThreadPoolExecutor(1, "talkgs-voice") as beside:
+        loading = beside.submit(load_voice, speaker, voice)
+        avatar = Avatar.load(speaker)
+    return _Loaded(avatar, *loading.result())
 
 
 def load_voice(
     speaker: SpeakerFolder, config: SpeakConfig | None = None
 ) -> tuple[MotionTranslator, AudioEncoder]:
     """The speaker's lip model, or the one that the settings name, and the encoder that it reads.
+
+    The encoder gets one thread: it listens while others render, and threads that wait for each
+    other on busy cores take four times as long.
 
     Raises:
         BadInput: there is no lip model.
@@ -293,7 +303,7 @@ def load_voice(
     from talkgs_cli.stages.translator_choice import borrowed_translator, load_base
 
     if config is not None and (base := load_base(config)) is not None:
-        return borrowed_translator(speaker, base), load_encoder(base.about.encoder)
+        return borrowed_translator(speaker, base), load_encoder(base.about.encoder, threads=1)
 
     if not speaker.translator.is_file():
         raise BadInput(
@@ -301,4 +311,4 @@ def load_voice(
             hint="Prepare and fit a clip with sound, or name a translator with --translator.",
         )
     translator = MotionTranslator.load(speaker.translator)
-    return translator, load_encoder(translator.about.encoder)
+    return translator, load_encoder(translator.about.encoder, threads=1)

@@ -13,6 +13,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -62,16 +63,21 @@ def usable_runs(
 
 def head_speed(tracking: Tracking, frame_rate: Fraction) -> NDArray[np.float64]:
     """[T] how fast the head moves in the picture, pixels a frame."""
-    from scipy.ndimage import gaussian_filter1d
-
     poses = tracking.motion.world_to_camera.double().numpy()
     camera = np.einsum("tij,pj->tpi", poses[:, :3, :3], PROBE) + poses[:, None, :3, 3]
     places = camera[..., :2] / camera[..., 2:] * float(tracking.intrinsics[0, 0])  # [T, P, 2]
     travel = np.gradient(places, axis=0) if len(places) > 1 else np.zeros_like(places)
     # The velocity is smoothed, not the place: a place held at the clip's ends would seem still.
-    sigma = SPEED_SIGMA_S * float(frame_rate)
-    steady = gaussian_filter1d(travel, sigma, axis=0, mode="nearest")
+    steady = smoothed(travel.reshape(len(travel), -1), SPEED_SIGMA_S * float(frame_rate))
+    steady = steady.reshape(travel.shape)
     return np.asarray(np.linalg.norm(steady, axis=-1).mean(1), np.float64)
+
+
+def smoothed(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    """[T, n] smoothed over time, the ends going on; OpenCV is here anyway, SciPy's filters not."""
+    side = 2 * int(4 * sigma + 0.5) + 1
+    smooth = cv2.GaussianBlur(values, (1, side), 1, sigmaY=sigma, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(smooth, np.float64).reshape(values.shape)
 
 
 @dataclass(frozen=True)
