@@ -25,10 +25,10 @@ from talkgs_cli.media.video import read_frames
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import prepare as stage
-from talkgs_cli.stages.prepare import _encode_sound, prepare, stored_rate, stored_size
+from talkgs_cli.stages.prepare import _encode_sound, prepare
 from talkgs_cli.stages.prepare_sync import estimate_offset_s
 from talkgs_cli.stages.prepare_verdict import Evidence, judge
-from talkgs_cli.types import LABELS, VideoInfo
+from talkgs_cli.types import LABELS
 
 SIDE = 224
 FRAMES = 55
@@ -315,35 +315,6 @@ def test_a_read_only_folder_is_told_before_the_work(
 
 
 # -- decisions -------------------------------------------------------------------------------------
-
-
-def described(rate: Fraction, constant: bool = True, size: tuple[int, int] = (720, 1280)):
-    return VideoInfo(size, rate, 10.0, True, constant)
-
-
-@pytest.mark.parametrize(
-    ("rate", "constant", "stored"),
-    [
-        (Fraction(25), True, Fraction(25)),
-        (Fraction(30000, 1001), True, Fraction(30000, 1001)),
-        (Fraction(60000, 1001), True, Fraction(30000, 1001)),
-        (Fraction(120), True, Fraction(30)),
-        (Fraction(50), True, Fraction(25)),
-        (Fraction("29.83"), False, Fraction(30000, 1001)),
-        (Fraction("23.2"), False, Fraction(24000, 1001)),
-        (Fraction(25, 2), True, Fraction(25, 2)),
-    ],
-)
-def test_the_rate_is_kept_halved_or_made_usual(
-    rate: Fraction, constant: bool, stored: Fraction
-) -> None:
-    assert stored_rate(described(rate, constant), CONFIG) == stored
-
-
-def test_large_videos_are_shrunk_to_an_even_size() -> None:
-    assert stored_size(described(Fraction(25)), CONFIG) == (720, 1280)
-    assert stored_size(described(Fraction(25), size=(3840, 2160)), CONFIG) == (1920, 1080)
-    assert stored_size(described(Fraction(25), size=(479, 641)), CONFIG) == (478, 640)
 
 
 def good() -> Evidence:
