@@ -19,6 +19,7 @@ speaker/
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from talkgs_cli.frame_rows import Rows
     from talkgs_cli.types import Crop, Tracking
 
 SCHEMA = 1
@@ -44,11 +46,11 @@ class AudioFeatures:
     """Speech features of a clip.
 
     Attributes:
-        values: [T50, D] float32, 50 a second.
+        values: [T50, D] float32, 50 a second, on disk.
         encoder: Name of the encoder that made them.
     """
 
-    values: NDArray[np.float32]
+    values: Rows
     encoder: str
 
 
@@ -230,30 +232,36 @@ class SpeakerFolder:
     # -- tracking and splits ---------------------------------------------------------------------
 
     def save_tracking(self, tracking: Tracking) -> None:
-        """Write tracking.safetensors."""
-        from safetensors.torch import save_file
+        """Write tracking.safetensors; landmarks that lie on disk are copied part by part."""
+        from talkgs_cli.frame_rows import RowWriter, in_parts
 
-        fields = {
-            name: getattr(tracking, name).contiguous()
-            for name in ("landmarks", "blendshapes", "intrinsics", "shape", "corrective_basis")
-        }
-        fields["valid"] = tracking.valid.byte().contiguous()
-        fields |= {name: value.contiguous() for name, value in vars(tracking.motion).items()}
-        with atomic_path(self.tracking_file) as partial:
-            save_file(
-                fields,
-                partial,
-                {"head": tracking.head, "mouth_correctives": str(tracking.mouth_correctives)},
-            )
+        names = ("blendshapes", "intrinsics", "shape", "corrective_basis")
+        fields = {name: getattr(tracking, name).numpy() for name in names}
+        fields["valid"] = tracking.valid.byte().numpy()
+        fields |= {name: value.numpy() for name, value in vars(tracking.motion).items()}
+        about = {"head": tracking.head, "mouth_correctives": str(tracking.mouth_correctives)}
+        landmarks = tracking.landmarks
+        with (
+            atomic_path(self.tracking_file) as partial,
+            RowWriter(partial, "landmarks", landmarks.shape[1:]) as rows,
+        ):
+            for part in in_parts(len(landmarks)):
+                rows.append(landmarks[part])
+            rows.finish(fields, about)
 
     def load_tracking(self) -> Tracking:
-        """Read tracking.safetensors."""
+        """Read tracking.safetensors; the landmarks stay on disk."""
         from safetensors import safe_open
 
+        from talkgs_cli.frame_rows import FrameRows
         from talkgs_cli.types import HeadMotion, Tracking
 
         with safe_open(self.tracking_file, framework="pt") as file:
-            fields = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            fields = {
+                name: file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118
+                if name != "landmarks"
+            }
             meta = file.metadata()
         motion = HeadMotion(
             **{
@@ -263,22 +271,31 @@ class SpeakerFolder:
         )
         return Tracking(
             **{**fields, "valid": fields["valid"].bool()},
+            landmarks=FrameRows.of(self.tracking_file, "landmarks"),
             motion=motion,
             mouth_correctives=int(meta["mouth_correctives"]),
             head=meta["head"],
         )
 
-    def save_audio_features(self, features: NDArray[np.float32], encoder: str) -> None:
+    def save_audio_features(self, features: Iterable[NDArray[np.float32]], encoder: str) -> None:
         """Write media/audio_features.safetensors.
 
         Args:
-            features: [T50, D] of the whole clip's sound, 50 a second.
+            features: [n, D] pieces (or [D] rows) of the whole clip's sound, 50 a second.
             encoder: Name of the encoder that made them.
         """
-        from safetensors.numpy import save_file
+        from talkgs_cli.frame_rows import RowWriter
 
-        with atomic_path(self.audio_features) as partial:
-            save_file({"features": features}, partial, {"encoder": encoder})
+        pieces = iter(features)
+        first = next(pieces)
+        with (
+            atomic_path(self.audio_features) as partial,
+            RowWriter(partial, "features", first.shape[-1:]) as rows,
+        ):
+            rows.append(first)
+            for piece in pieces:
+                rows.append(piece)
+            rows.finish({}, {"encoder": encoder})
 
     def load_audio_features(self) -> AudioFeatures:
         """Read media/audio_features.safetensors.
@@ -288,10 +305,13 @@ class SpeakerFolder:
         """
         from safetensors import safe_open
 
+        from talkgs_cli.frame_rows import FrameRows
+
         if not self.audio_features.is_file():
             raise BadInput(f"{self.path} has no sound.", hint="Prepare a video that has sound.")
         with safe_open(self.audio_features, framework="np") as file:
-            return AudioFeatures(file.get_tensor("features"), file.metadata()["encoder"])
+            encoder = file.metadata()["encoder"]
+        return AudioFeatures(FrameRows.of(self.audio_features, "features"), encoder)
 
     def save_splits(self) -> None:
         """Hold out the last 1/11 of the frames as one block, as the field does."""

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from talkgs_cli.frame_rows import Rows
+
 REGIONS = (
     "skin",
     "lips",
@@ -141,10 +143,11 @@ class HeadMotion:
 
 @dataclass
 class Tracking:
-    """What `prepare` found out about the head; float32 tensors, original-frame pixels.
+    """What `prepare` found out about the head; float32, original-frame pixels.
 
     Attributes:
-        landmarks: [T, 478, 3] tracked points: x, y in pixels, z in pixels relative to the face.
+        landmarks: [T, 478, 3] tracked points: x, y in pixels, z in pixels relative to the face;
+            the largest array of a clip, so it stays on disk.
         blendshapes: [T, 52] ARKit scores of the landmarker, in its own order.
         valid: [T] bool, False where no (single) face was seen; other fields are interpolated there.
         intrinsics: [3, 3] camera of the original frame, pixels.
@@ -155,7 +158,7 @@ class Tracking:
         head: Name of the head model.
     """
 
-    landmarks: Tensor
+    landmarks: Rows
     blendshapes: Tensor
     valid: Tensor
     intrinsics: Tensor

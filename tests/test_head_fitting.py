@@ -155,14 +155,13 @@ def test_correctives_leave_bone_and_eyeballs_alone_and_mouth_modes_spare_the_bro
     assert mouth[:, [105, 334]].max() < 0.1 * mouth[:, [UPPER_LIP, LOWER_LIP]].max()
 
 
-def test_frames_without_a_face_are_interpolated(head, truth, tracking):
+def test_the_motion_of_frames_without_a_face_is_interpolated(head, truth, tracking):
     valid = np.ones(FRAMES, dtype=bool)
     valid[[0, 10, 11, 40]] = False
     landmarks = truth.landmarks.copy()
     landmarks[~valid] = np.nan
     with_holes = truth.fit(head, valid, landmarks)
     for part in (
-        with_holes.landmarks,
         with_holes.motion.expression,
         with_holes.motion.jaw,
         with_holes.motion.corrective,

@@ -190,7 +190,7 @@ def test_the_frame_underneath_is_another_one_brought_to_the_same_pose(fitted_spe
     alignment = Alignment(avatar.head, avatar.tracking, avatar.intrinsics)
     chooser = PairChooser(speaker, alignment, frames[:-20])
     pairs = chooser.choose(frames[-20:], seed=0) + chooser.choose(frames[:5], seed=0)
-    points = speaker.crop.to_crop(avatar.tracking.landmarks[:, [33, 263, 1, 168], :2].numpy())
+    points = speaker.crop.to_crop(avatar.tracking.landmarks[:, [33, 263, 1, 168], :2])
     left = []
     for pair in pairs:
         assert abs(pair.reference - pair.target) >= chooser.apart

@@ -35,7 +35,7 @@ def from_landmarks(speaker):
     stored = speaker.load_tracking()
     return fit_head(
         load_head("open"),
-        stored.landmarks.numpy(),
+        stored.landmarks[:],
         stored.blendshapes.numpy(),
         BLENDSHAPE_NAMES,
         stored.valid.numpy(),
@@ -105,7 +105,7 @@ def test_a_frame_that_slipped_by_a_pixel_is_put_back(speaker):
 def gaps(head, tracking, pairs):
     """[T] the fitted head's and the tracker's mean distance of pairs, % of the eye distance."""
     row = {int(index): k for k, index in enumerate(head.landmark_index)}
-    seen = tracking.landmarks[..., :2]
+    seen = torch.from_numpy(tracking.landmarks[:, :, :2])
     eyes = (seen[:, OUTER_EYE_LEFT] - seen[:, OUTER_EYE_RIGHT]).norm(dim=-1)
     ours = projected_landmarks(head, tracking)
     upper, lower = zip(*pairs, strict=True)
@@ -145,7 +145,7 @@ def test_frames_in_which_a_hand_covers_the_mouth_are_left_out(speaker):
     def with_hand(index: int) -> np.ndarray:
         frame = speaker.frame(index).copy()
         if index in behind:
-            lips = speaker.crop.to_crop(tracking.landmarks[index, LIPS_OUTER, :2].numpy()).mean(0)
+            lips = speaker.crop.to_crop(tracking.landmarks[index, LIPS_OUTER, :2]).mean(0)
             cv2.circle(frame, (int(lips[0]), int(lips[1])), 30, (190, 140, 115), -1)
         return frame
 

@@ -1,72 +1,26 @@
-"""`prepare`: what it makes, refuses, continues, and never destroys."""
+"""`prepare`: what it makes, continues, and never destroys."""
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
-from demo_fixtures import DemoVideo
-from skimage import data
+from portrait_videos import ASSETS, CONFIG, FRAMES, SIDE, film, portrait, swaying
 
-from talkgs_cli.config import PrepareConfig
-from talkgs_cli.errors import BadInput, MachineLacks, UsageError
-from talkgs_cli.media.audio import read_audio, write_wav
-from talkgs_cli.media.encoding import VideoWriter
+from talkgs_cli.errors import BadInput, UsageError
+from talkgs_cli.media.audio import read_audio
 from talkgs_cli.media.video import read_frames
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import prepare as stage
 from talkgs_cli.stages.prepare import _encode_sound, prepare
-from talkgs_cli.stages.prepare_sync import estimate_offset_s
-from talkgs_cli.stages.prepare_verdict import Evidence, judge
 from talkgs_cli.types import LABELS
-
-SIDE = 224
-FRAMES = 55
-CONFIG = PrepareConfig()
-ASSETS = ("face_landmarker", "selfie_segmenter", "makehuman", "whisper_tiny_en")
-
-
-def portrait() -> np.ndarray:
-    """The astronaut's head and shoulders, [SIDE, SIDE, 3]."""
-    return cv2.resize(data.astronaut()[10:260, 100:350], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-
-
-def swaying(image: np.ndarray, count: int) -> list[np.ndarray]:
-    """The image moved a little from frame to frame, as a head is."""
-    frames = []
-    for t in range(count):
-        shift = np.float32([[1, 0, 3 * np.sin(t / 6)], [0, 1, 2 * np.cos(t / 9)]])
-        size = (image.shape[1], image.shape[0])
-        frames.append(cv2.warpAffine(image, shift, size, borderMode=cv2.BORDER_REPLICATE))
-    return frames
-
-
-def hum(seconds: float) -> np.ndarray:
-    t = np.arange(int(seconds * 16_000)) / 16_000
-    return 0.3 * np.sin(2 * np.pi * 180 * t) * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * t))
-
-
-def film(
-    path: Path, frames: list[np.ndarray], rate: Fraction = Fraction(25), sound: bool = True
-) -> Path:
-    wav = None
-    if sound:
-        wav = path.with_suffix(".wav")
-        write_wav(wav, hum(float(len(frames) / rate)))
-    with VideoWriter(path, frames[0].shape[:2], rate, audio=wav, crf=14) as writer:
-        for frame in frames:
-            writer.write(frame)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +40,6 @@ def prepared(video: Path) -> tuple[Path, dict]:
 @pytest.fixture
 def own_copy(prepared: tuple[Path, dict], tmp_path: Path) -> Path:
     return Path(shutil.copytree(prepared[0], tmp_path / "speaker"))
-
-
-# -- what it makes ---------------------------------------------------------------------------------
 
 
 def test_the_answer_keeps_its_contract(prepared: tuple[Path, dict]) -> None:
@@ -138,7 +89,7 @@ def test_labels_and_landmarks_meet(prepared: tuple[Path, dict]) -> None:
     speaker = SpeakerFolder.open_(prepared[0])
     tracking = speaker.load_tracking()
     labels = speaker.label(30)
-    points = speaker.crop.to_crop(tracking.landmarks[30, :, :2].numpy())
+    points = speaker.crop.to_crop(tracking.landmarks[30, :, :2])
     nose, mouth = points[1].astype(int), points[[13, 14]].mean(0).astype(int)
     assert labels[nose[1], nose[0]] == LABELS["skin"]
     assert labels[mouth[1], mouth[0]] == LABELS["mouth"]
@@ -146,15 +97,12 @@ def test_labels_and_landmarks_meet(prepared: tuple[Path, dict]) -> None:
 
 def test_the_tracked_head_sways_as_the_picture_does(prepared: tuple[Path, dict]) -> None:
     tracking = SpeakerFolder.open_(prepared[0]).load_tracking()
-    seen = tracking.landmarks[:, 168, 0].numpy()
+    seen = tracking.landmarks[:, 168, 0]
     truth = 3 * np.sin(np.arange(FRAMES) / 6)
     assert np.corrcoef(seen, truth)[0, 1] > 0.97
     pose = tracking.motion.world_to_camera
     across = (pose[:, 0, 3] / pose[:, 2, 3] * tracking.intrinsics[0, 0]).numpy()
     assert np.corrcoef(across, truth)[0, 1] > 0.9
-
-
-# -- running it again ------------------------------------------------------------------------------
 
 
 def test_rerun_with_the_same_video_does_nothing(video: Path, own_copy: Path) -> None:
@@ -227,197 +175,11 @@ def test_an_interrupted_preparation_continues(
     assert answer["landmark_error_iod"] == prepared[1]["landmark_error_iod"]
 
 
-# -- bad inputs ------------------------------------------------------------------------------------
-
-
-def refused(path: Path, out: Path, says: str) -> None:
-    with pytest.raises(BadInput, match=says) as caught:
-        prepare(path, out, CONFIG, SilentProgress())
-    assert caught.value.exit_code == 3
-    assert caught.value.hint
-    assert not out.exists()
-
-
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path / "absent.mp4", tmp_path / "s", "no file")
-
-
-def test_a_text_file_named_mp4_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.mp4").write_text("not a video\n" * 30)
-    refused(tmp_path / "text.mp4", tmp_path / "s", "not a video")
-
-
-def test_one_second_is_refused(tmp_path: Path) -> None:
-    refused(film(tmp_path / "v.mp4", [portrait()] * 25), tmp_path / "s", r"1\.0 s long")
-
-
-def test_a_video_without_a_face_is_refused_before_the_work(
-    tmp_path: Path, require_assets: Callable[..., None]
-) -> None:
-    require_assets(*ASSETS)
-    coffee = cv2.resize(data.coffee(), (240, 160), interpolation=cv2.INTER_AREA)
-    path = film(tmp_path / "v.mp4", [coffee] * 75)
-    refused(path, tmp_path / "s", "No face in any of 12 frames")
-    assert not (tmp_path / "s.partial" / "media" / "video.mp4").exists()
-
-
-def test_a_face_for_a_moment_only_is_refused_with_the_seconds(
-    tmp_path: Path, require_assets: Callable[..., None]
-) -> None:
-    require_assets(*ASSETS)
-    empty = np.full((SIDE, SIDE, 3), 90, np.uint8)
-    path = film(tmp_path / "v.mp4", [*[portrait()] * 30, *[empty] * 45])
-    refused(path, tmp_path / "s", r"30 of 75 frames.*1\.2 s")
-
-
-def test_two_faces_without_sound_work_with_advice(
-    tmp_path: Path, require_assets: Callable[..., None]
-) -> None:
-    """And the crop holds the followed face alone, at the video's own odd rate."""
-    require_assets(*ASSETS)
-    pair = np.concatenate([portrait(), portrait()[:, ::-1]], 1)
-    path = film(tmp_path / "v.mp4", swaying(pair, 62), Fraction(30000, 1001), sound=False)
-    answer = prepare(path, tmp_path / "s", CONFIG, SilentProgress())
-    said = " ".join(answer["advice"])
-    assert answer["verdict"] == "usable"
-    assert "Another face" in said
-    assert "no sound" in said
-    assert answer["av_offset_s"] is None
-    speaker = SpeakerFolder.open_(tmp_path / "s")
-    assert speaker.frame_rate == Fraction(30000, 1001)
-    assert not speaker.has_audio
-    assert not speaker.audio.exists()
-    assert speaker.crop.side <= SIDE
-
-
-def test_a_full_disk_is_told_and_leaves_no_speaker(
-    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(MachineLacks, match="disk is full") as caught:
-        prepare(video, tmp_path / "s", CONFIG, SilentProgress())
-    assert caught.value.exit_code == 4
-    assert not (tmp_path / "s").exists()
-
-
-def test_a_read_only_folder_is_told_before_the_work(
-    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def shut(*_: object, **__: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr("talkgs_cli.runtime.tempfile.TemporaryFile", shut)
-    with pytest.raises(MachineLacks, match="Can't write"):
-        prepare(video, tmp_path / "s", CONFIG, SilentProgress())
-
-
-# -- decisions -------------------------------------------------------------------------------------
-
-
-def good() -> Evidence:
-    return Evidence(
-        frames=1500,
-        valid_frames=1500,
-        frame_rate=25.0,
-        face_height_px=250,
-        other_faces_share=0.0,
-        has_audio=True,
-        av_offset_s=0.05,
-        landmark_error_iod=0.003,
-    )
-
-
-def test_a_clean_minute_is_good_and_gets_no_advice() -> None:
-    judgement = judge(good())
-    assert judgement.verdict == "good"
-    assert judgement.advice == []
-
-
-@pytest.mark.parametrize(
-    ("flaw", "verdict", "says"),
-    [
-        ({"has_audio": False}, "usable", "no sound"),
-        ({"face_height_px": 80}, "usable", "small"),
-        ({"face_height_px": 40}, "usable", "tiny"),
-        ({"valid_frames": 1200}, "usable", "20%"),
-        ({"frames": 200, "valid_frames": 200}, "usable", "8 s"),
-        ({"other_faces_share": 0.5}, "usable", "Another face"),
-        ({"cuts_s": (3.0, 75.2)}, "usable", "at 0:03 and 1:15"),
-        ({"landmark_error_iod": 0.05}, "usable", "5.0%"),
-        ({"valid_frames": 1450}, "good", "left out"),
-        ({"av_offset_s": 0.4}, "good", "400 ms late"),
-        ({"frame_rate": 12.5}, "good", "12.5 frames"),
-        ({"other_lips_iod": 0.11}, "good", "11%"),
-        ({"picture_turned_deg": 270}, "good", "on its side"),
-    ],
-)
-def test_each_flaw_is_named(flaw: dict, verdict: str, says: str) -> None:
-    judgement = judge(replace(good(), **flaw))
-    assert judgement.verdict == verdict
-    assert any(says in sentence for sentence in judgement.advice)
-
-
-# -- sync ------------------------------------------------------------------------------------------
-
-
-def talking(lag_s: float, seconds: float = 12.0) -> tuple[np.ndarray, np.ndarray]:
-    """A mouth that opens at random moments, and sound that is loud `lag_s` later."""
-    rng = np.random.default_rng(1)
-    t_sound = np.arange(int(seconds * 16_000)) / 16_000
-    t_frame = (np.arange(int(seconds * 25)) + 0.5) / 25
-    moments = np.cumsum(rng.uniform(0.15, 0.5, 60))
-
-    def opening(t: np.ndarray) -> np.ndarray:
-        return np.exp(-(((t[:, None] - moments) / 0.06) ** 2)).sum(1)
-
-    landmarks = np.zeros((len(t_frame), 478, 2))
-    landmarks[:, 14, 1] = 10 * opening(t_frame)
-    samples = rng.standard_normal(len(t_sound)) * 0.1 * opening(t_sound - lag_s)
-    return landmarks, samples.astype(np.float32)
-
-
-@pytest.mark.parametrize("lag_s", [-0.3, 0.0, 0.12, 0.3])
-def test_a_known_lag_is_found(lag_s: float) -> None:
-    landmarks, samples = talking(lag_s)
-    valid = np.ones(len(landmarks), bool)
-    found = estimate_offset_s(landmarks, valid, samples, 16_000, Fraction(25))
-    assert found == pytest.approx(lag_s, abs=0.03)
-
-
-def test_sound_that_has_nothing_to_do_with_the_mouth_has_no_lag() -> None:
-    landmarks, _ = talking(0.0)
-    noise = (0.1 * np.random.default_rng(2).standard_normal(12 * 16_000)).astype(np.float32)
-    valid = np.ones(len(landmarks), bool)
-    assert estimate_offset_s(landmarks, valid, noise, 16_000, Fraction(25)) is None
-
-
-def test_a_refused_video_leaves_no_folder(tmp_path: Path):
-    video = tmp_path / "grey.mp4"
-    with VideoWriter(video, (96, 96), Fraction(25)) as writer:
-        for _ in range(75):
-            writer.write(np.full((96, 96, 3), 128, np.uint8))
-    with pytest.raises(BadInput, match="No face"):
-        prepare(video, tmp_path / "speaker", PrepareConfig(), SilentProgress())
-    assert [p.name for p in tmp_path.iterdir()] == ["grey.mp4"]
-
-
-def test_an_encoder_that_can_t_be_had_is_told_before_the_work(
-    tmp_path: Path, demo_video: DemoVideo
-) -> None:
-    with pytest.raises(UsageError, match="no audio encoder 'ears'"):
-        prepare(demo_video.path, tmp_path / "s", PrepareConfig(encoder="ears"), SilentProgress())
-    assert not list(tmp_path.iterdir())
-
-
 def test_the_chosen_encoder_is_the_one_recorded(prepared_speaker: Path, speaker_copy) -> None:
     speaker = SpeakerFolder.open_(speaker_copy(prepared_speaker))
     assert speaker.load_audio_features().encoder == "whisper-tiny.en"
     assert speaker.stage("prepare")["result"]["encoder"] == "whisper-tiny.en"
     speaker.audio_features.unlink()
-    sound = SimpleNamespace(samples=read_audio(speaker.audio))
-    _encode_sound(speaker, sound, "log-mel")
+    _encode_sound(speaker, SimpleNamespace(), "log-mel")
     stored = speaker.load_audio_features()
     assert (stored.encoder, stored.values.shape[1]) == ("log-mel", 80)

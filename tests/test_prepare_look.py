@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_prepare import ASSETS, CONFIG, FRAMES, film, portrait, swaying
+from portrait_videos import ASSETS, CONFIG, FRAMES, film, portrait, swaying
 
 from talkgs_cli.errors import BadInput
 from talkgs_cli.media.probe import probe

@@ -151,7 +151,7 @@ class PaintingAvatar(Avatar):
             index = int(motion.corrective[t, -1])
             picture = self.speaker.frame(index).astype(np.float32) / 255
             if not torch.equal(motion.jaw[t], self.tracking.motion.jaw[index]):
-                x, y = CROP.to_crop(self.tracking.landmarks[index, 13, :2].numpy()).astype(int)
+                x, y = CROP.to_crop(self.tracking.landmarks[index, 13, :2]).astype(int)
                 picture[y - 10 : y + 20, x - 20 : x + 20] = 0.4
             shown = alpha * (1.0 if self.opaque else 0.0)
             yield picture * shown[..., None], shown

@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from talkgs_cli import console
 from talkgs_cli.commands.answer import already_done_note, finish, quoted
-from talkgs_cli.commands.options import READ_LATER, ForceOption, JsonOption
+from talkgs_cli.commands.options import ForceOption, JsonOption
 from talkgs_cli.console.boundary import examples
 from talkgs_cli.console.consent import consent_stated
 
@@ -20,9 +20,7 @@ EXAMPLES = examples(
 
 
 def prepare(
-    video: Annotated[
-        Path, Argument(metavar="VIDEO", help="Video of one person, with sound.", **READ_LATER)
-    ],
+    video: Annotated[Path, Argument(metavar="VIDEO", help="Video of one person, with sound.")],
     out: Annotated[Path, Option("--out", help="Folder of the speaker to make.")] = Path("speaker"),
     consent: Annotated[
         bool, Option("--consent", help="The person in the video agreed to this use.")
@@ -42,9 +40,6 @@ def prepare(
     short_side: Annotated[
         int, Option("--short-side", help="Shrink larger videos to it, in pixels; 2160 keeps 4K.")
     ] = 1080,
-    max_frame_rate: Annotated[
-        int, Option("--max-frame-rate", help="Halve faster rates; 60 keeps 60 frames a second.")
-    ] = 30,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -59,7 +54,6 @@ def prepare(
         fix_offset=fix_offset,
         encoder=encoder,
         max_short_side=short_side,
-        max_frame_rate=max_frame_rate,
         consent="stated" if stated else "not stated",
     )
     answer = run(video, out, config, console.make_progress(), force=force)

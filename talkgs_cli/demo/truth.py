@@ -122,10 +122,10 @@ def truth_error(truth: DemoTruth, tracking: Tracking) -> dict[str, float]:
     )
 
     count = min(len(truth), len(tracking))
-    seen = tracking.landmarks[:count, :, :2]
+    seen = torch.from_numpy(tracking.landmarks[:count, :, :2])
     counted = ~torch.isin(truth.landmark_index, torch.tensor(IRISES))
     distance = (seen[:, truth.landmark_index] - truth.landmarks[:count])[:, counted].norm(dim=-1)
-    eyes = torch.from_numpy(inter_ocular_px(tracking.landmarks[:count].numpy()))
+    eyes = torch.from_numpy(inter_ocular_px(tracking.landmarks[:count]))
     opening = (seen[:, INNER_LIP_UPPER] - seen[:, INNER_LIP_LOWER]).norm(dim=-1)
     true_turn = _from_mean(truth.world_to_camera[:count, :3, :3])
     seen_turn = _from_mean(tracking.motion.world_to_camera[:count, :3, :3])

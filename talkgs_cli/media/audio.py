@@ -6,7 +6,7 @@ Any file ffmpeg can read is taken by what is in it, not by its name.
 from __future__ import annotations
 
 import wave
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -137,12 +137,15 @@ def _reason(path: Path, said: str) -> str:
 
 
 def write_wav(
-    path: Path, samples: NDArray[np.floating], sample_rate_hz: int = SAMPLE_RATE_HZ
+    path: Path,
+    samples: NDArray[np.floating] | Iterable[NDArray[np.floating]],
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
 ) -> None:
-    """Write [S] mono samples in -1..1 as a 16-bit wav; louder ones are clipped."""
-    whole = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")
+    """Write [S] mono samples in -1..1, or blocks of them, as a 16-bit wav; louder ones clip."""
+    blocks = [samples] if isinstance(samples, np.ndarray) else samples
     with atomic_path(path) as partial, wave.open(str(partial), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(sample_rate_hz)
-        file.writeframes(whole.tobytes())
+        for block in blocks:
+            file.writeframes(np.round(np.clip(block, -1, 1) * 32767).astype("<i2").tobytes())

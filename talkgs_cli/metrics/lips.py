@@ -11,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from talkgs_cli.frame_rows import Rows
 from talkgs_cli.metrics.landmarks import OUTER_EYES
 
 INNER_LIPS = (13, 14)
@@ -24,7 +25,7 @@ SILENT_MARGIN_S = 0.08  # the mouth may still be closing, or already be opening
 Openings = NDArray[np.floating]
 
 
-def opening(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
+def opening(landmarks: Rows) -> NDArray[np.float64]:
     """Opening of the mouth, as a share of the inter-ocular distance, in three dimensions.
 
     Args:
@@ -33,10 +34,9 @@ def opening(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
     Returns:
         [T].
     """
-    upper, lower = INNER_LIPS
-    right, left = OUTER_EYES
-    lips = np.linalg.norm(landmarks[:, upper] - landmarks[:, lower], axis=-1)
-    eyes = np.linalg.norm(landmarks[:, left] - landmarks[:, right], axis=-1)
+    points = landmarks[:, [*INNER_LIPS, *OUTER_EYES]]  # [T, 4, 3]
+    lips = np.linalg.norm(points[:, 0] - points[:, 1], axis=-1)
+    eyes = np.linalg.norm(points[:, 2] - points[:, 3], axis=-1)
     return np.asarray(lips / eyes, np.float64)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from talkgs_cli.errors import BadInput
+from talkgs_cli.frame_rows import Rows, in_parts
 from talkgs_cli.networks.mouth_networks import build_network, run_in_pieces
 from talkgs_cli.runtime import atomic_path, write_json
 
@@ -22,6 +23,7 @@ FORMAT = 1
 CURVES = ("opening", "width", "active")
 # A recording's own mean counts for as much as this many samples of speech of the voice known.
 PRIOR_SAMPLES = 150.0
+FEATURES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class BaseTranslator(nn.Module):
         return run_in_pieces(self.network, components, self.network.reach, self.piece)
 
     @torch.no_grad()
-    def voice_mean(self, features: Tensor, known: Tensor | None = None) -> Tensor:
+    def voice_mean(self, features: Tensor | Rows, known: Tensor | None = None) -> Tensor:
         """[D] mean of the speech in a recording, drawn towards a known mean when it is short.
 
         Args:
@@ -93,10 +95,13 @@ class BaseTranslator(nn.Module):
             known: [D]; default: the base's own.
         """
         known = self.feature_mean if known is None else known
-        active = self.curves(self.components(features, known))[:, 2] > 0.5
-        count = float(active.sum())
-        total = features[active].sum(0) + PRIOR_SAMPLES * known
-        return total / (count + PRIOR_SAMPLES)
+        parts = list(in_parts(len(features), FEATURES_AT_ONCE))
+        found = [self.components(torch.as_tensor(features[part]), known) for part in parts]
+        active = self.curves(torch.cat(found))[:, 2] > 0.5
+        total = PRIOR_SAMPLES * known
+        for part in parts:
+            total = total + torch.as_tensor(features[part])[active[part]].sum(0)
+        return total / (float(active.sum()) + PRIOR_SAMPLES)
 
     # -- files -----------------------------------------------------------------------------------
 

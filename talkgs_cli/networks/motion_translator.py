@@ -20,7 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from talkgs_cli.errors import BadInput
-from talkgs_cli.networks.base_translator import BaseDescription, BaseTranslator
+from talkgs_cli.frame_rows import Rows, in_parts
+from talkgs_cli.networks.base_translator import (
+    FEATURES_AT_ONCE,
+    BaseDescription,
+    BaseTranslator,
+)
 from talkgs_cli.networks.mouth_networks import build_network, run_in_pieces
 from talkgs_cli.networks.smoothing import reach_of, smooth
 from talkgs_cli.networks.timing import FEATURE_RATE_HZ, frame_times_s, sample_at
@@ -150,7 +155,7 @@ class MotionTranslator(nn.Module):
 
     # -- prediction ------------------------------------------------------------------------------
 
-    def project(self, features: Tensor, voice_mean: Tensor | None = None) -> Tensor:
+    def project(self, features: Tensor | Rows, voice_mean: Tensor | None = None) -> Tensor:
         """[n, D] features to the [n, K] components that the model sees.
 
         Args:
@@ -161,7 +166,11 @@ class MotionTranslator(nn.Module):
             voice_mean = self.feature_mean
             if self.base is not None:
                 voice_mean = self.base.voice_mean(features, self.feature_mean)
-        return ((features - voice_mean) * self.feature_scale) @ self.projection
+        found = torch.empty(len(features), self.projection.shape[1])
+        for part in in_parts(len(features), FEATURES_AT_ONCE):
+            centred = torch.as_tensor(features[part]) - voice_mean
+            found[part] = (centred * self.feature_scale) @ self.projection
+        return found
 
     def codes(self, components: Tensor, gain: float = 1.0) -> Tensor:
         """[n, K] components to [n, Z] lip codes, both at 50 Hz: lively, limited, closed at rest."""
@@ -262,7 +271,7 @@ class MotionTranslator(nn.Module):
     @torch.no_grad()
     def predict(
         self,
-        features: NDArray[np.float32] | Tensor,
+        features: Rows | Tensor,
         frame_count: int,
         frame_rate: Fraction,
         *,
@@ -285,7 +294,7 @@ class MotionTranslator(nn.Module):
         Raises:
             BadInput: features of another size, or none.
         """
-        features = self.checked(features)
+        self._require_readable(features)
         codes = self.codes(self.project(features), gain)
         times_s = frame_times_s(frame_count, frame_rate) + self.played_lag_s(clip_timing)
         return self.decode(torch.from_numpy(sample_at(codes.numpy(), times_s)))
@@ -316,17 +325,13 @@ class MotionTranslator(nn.Module):
         state = MouthStream(self, frame_rate, gain, voice_mean)
         for chunk in chunks:
             if len(chunk):
-                yield state.hear(self.checked(chunk))
+                self._require_readable(chunk)
+                yield state.hear(torch.as_tensor(chunk, dtype=torch.float32))
         yield state.finish()
 
-    def checked(self, features: NDArray[np.float32] | Tensor) -> Tensor:
-        """Features as a tensor.
-
-        Raises:
-            BadInput: another size than the model's, or none.
-        """
-        features = torch.as_tensor(np.asarray(features), dtype=torch.float32)
-        if features.ndim != 2 or features.shape[1] != self.about.feature_size:
+    def _require_readable(self, features: Rows | Tensor) -> None:
+        """Raise `BadInput` for features of another size than the model's, or none."""
+        if len(features.shape) != 2 or features.shape[1] != self.about.feature_size:
             raise BadInput(
                 f"The translator reads {self.about.feature_size} numbers per 20 ms of sound "
                 f"({self.about.encoder}); it was given features of shape {list(features.shape)}.",
@@ -334,7 +339,6 @@ class MotionTranslator(nn.Module):
             )
         if not len(features):
             raise BadInput("There are no audio features.", hint="Give a sound that isn't empty.")
-        return features
 
     # -- files -----------------------------------------------------------------------------------
 

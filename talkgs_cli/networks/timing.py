@@ -12,6 +12,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from talkgs_cli.frame_rows import Rows
+
 FEATURE_RATE_HZ = 50
 
 
@@ -26,7 +28,7 @@ def frame_times_s(frame_count: int, frame_rate: Fraction) -> NDArray[np.float64]
 
 
 def sample_at(
-    features: NDArray[np.float32],
+    features: Rows,
     times_s: NDArray[np.floating],
     rate_hz: float = FEATURE_RATE_HZ,
 ) -> NDArray[np.float32]:

@@ -24,7 +24,6 @@ from talkgs_cli.stages.prepare_folder import (
     stored_answer,
     work_folder,
 )
-from talkgs_cli.stages.prepare_stored import stored_rate, stored_size, what_is_reduced
 from talkgs_cli.stages.prepare_verdict import (
     refuse_too_little_face,
     refuse_too_short,
@@ -97,8 +96,6 @@ def prepare(
         if turns % 2:
             info = replace(info, size=info.size[::-1])
         rate, size = stored_rate(info, config), stored_size(info, config)
-        if said := what_is_reduced(info, rate, size):
-            progress.note(said)
         _copy_video(video, info, speaker, rate, size, turns, progress)
         observations = _track(video, speaker, rate, progress)
         sound = _extract_sound(video, info, speaker, observations, rate, config, progress)
@@ -121,7 +118,7 @@ def prepare(
     }
     with one_thread():
         timeline = measure_timeline(
-            head, tracking, observations, sharpness, sound.samples if sound else None, rate
+            head, tracking, observations, sharpness, sound.energy if sound else None, rate
         )
         result = assess(
             head,
@@ -158,6 +155,32 @@ def prepare(
 
 
 # -- what is stored --------------------------------------------------------------------------------
+
+
+def stored_rate(info: VideoInfo, config: PrepareConfig) -> Fraction:
+    """The constant frame rate of the speaker: the video's own, halved until it is low enough.
+
+    A varying rate becomes the nearest usual one, so that time stays exact.
+    """
+    from talkgs_cli.media.probe import STANDARD_RATES
+
+    rate = info.frame_rate
+    if not info.constant_rate:
+        rate = min(STANDARD_RATES, key=lambda usual: abs(usual / rate - 1))
+    while rate > config.max_frame_rate:
+        rate /= 2
+    return rate
+
+
+def stored_size(info: VideoInfo, config: PrepareConfig) -> tuple[int, int]:
+    """(height, width) of the stored frames: even, and not above `max_short_side`."""
+    from talkgs_cli.media.encoding import even_size
+
+    short = min(info.size)
+    if short <= config.max_short_side:
+        return even_size(info.size)
+    height, width = (round(length * config.max_short_side / short) for length in info.size)
+    return even_size((height, width))
 
 
 def _observations_file(speaker: SpeakerFolder) -> Path:
@@ -211,11 +234,10 @@ def _track(video: Path, speaker: SpeakerFolder, rate: Fraction, progress: Progre
     landmarker = FaceLandmarker(fetch_file("face_landmarker"))
     expected = round(probe(speaker.video).duration_s * rate)
     with progress.stage("Tracking the face", expected) as advance:
-        found = observe(read_frames(speaker.video), landmarker, advance)
+        found = observe(read_frames(speaker.video), landmarker, file, advance)
     valid_frames = int(found.valid.sum())
     refuse_without_face(video, valid_frames, len(found.valid))
     refuse_too_little_face(video, valid_frames, len(found.valid), float(rate))
-    found.save(file)
     return found
 
 
@@ -316,9 +338,12 @@ def _align(
 
 def _encode_sound(speaker: SpeakerFolder, sound: Sound | None, name: str) -> None:
     """media/audio_features.safetensors."""
-    from talkgs_cli.networks.audio_encoder import load_encoder
+    from talkgs_cli.media.audio import SoundStream
+    from talkgs_cli.networks.audio_encoder import load_encoder, measure_loudness
 
     if sound is None or speaker.audio_features.is_file():
         return
     encoder = load_encoder(name)
-    speaker.save_audio_features(encoder.encode(sound.samples), encoder.name)
+    loudness = measure_loudness(SoundStream(speaker.audio))
+    features = encoder.encode_stream(SoundStream(speaker.audio), loudness)
+    speaker.save_audio_features(features, encoder.name)

@@ -77,13 +77,13 @@ def compare(
     part = Tracking(
         **{
             **vars(tracking),
-            "landmarks": tracking.landmarks[chosen],
+            "landmarks": tracking.landmarks[chosen.numpy()],
             "motion": tracking.motion.at(chosen),
         }
     )
     fitted = speaker.crop.to_crop(projected_landmarks(head, part).numpy())  # [n, L, 2]
     ours = fitted[:, [*(row[k] for k in LIPS_68), row[CHIN]]]  # [n, 21, 2]
-    faces = speaker.crop.to_crop(part.landmarks[..., :2].numpy())
+    faces = speaker.crop.to_crop(part.landmarks[..., :2])
     theirs = []
     for index, face in zip(chosen.tolist(), faces, strict=True):
         points = detect(speaker.frame(index), face)

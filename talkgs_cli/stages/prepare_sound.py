@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkgs_cli.errors import BadInput
-from talkgs_cli.media.audio import SAMPLE_RATE_HZ, read_audio, write_wav
+from talkgs_cli.media.audio import SAMPLE_RATE_HZ, SoundStream, write_wav
 from talkgs_cli.media.video import replace_sound
 from talkgs_cli.speaker import SpeakerFolder
-from talkgs_cli.stages.prepare_sync import estimate_offset_s
+from talkgs_cli.stages.prepare_sync import EnergyCurve, estimate_offset_s
 from talkgs_cli.stages.prepare_tracking import Observations
 
 SILENCE = 1e-4  # largest sample of a track that is as good as none
@@ -24,12 +26,12 @@ class Sound:
     """What is heard in a video.
 
     Attributes:
-        samples: [N] mono, 16 kHz, as long as the picture to the sample; as stored.
+        energy: Of the stored sound, which is as long as the picture to the sample.
         offset_s: How long the sound came after the mouth in the video, None where nothing shows it.
         earlier_s: How much earlier the stored sound is than the video's.
     """
 
-    samples: NDArray[np.float32]
+    energy: EnergyCurve
     offset_s: float | None
     earlier_s: float = 0.0
 
@@ -54,34 +56,53 @@ def extract_sound(
     Returns:
         The sound; None where the stream is empty or silent.
     """
-    try:
-        heard = read_audio(video)
-    except BadInput:  # a sound stream without a single packet
-        return None
     duration_s = len(observations.valid) / rate
     length = round(duration_s * SAMPLE_RATE_HZ)
-    samples = moved(heard, 0.0, length)
-    if np.abs(samples).max() < SILENCE:
+    try:
+        energy = _store(video, speaker.audio, 0.0, length)
+    except BadInput:  # a sound stream without a single packet
         return None
-    offset_s = estimate_offset_s(
-        observations.landmarks, observations.valid, samples, SAMPLE_RATE_HZ, rate
-    )
+    if energy.loudest < SILENCE:
+        speaker.audio.unlink()
+        return None
+    offset_s = estimate_offset_s(observations.landmarks, observations.valid, energy, rate)
     earlier_s = offset_s if fix_offset and offset_s is not None else 0.0
     if earlier_s:
-        samples = moved(heard, earlier_s, length)
+        energy = _store(video, speaker.audio, earlier_s, length)
         replace_sound(speaker.video, video, earlier_s, float(duration_s))
-    write_wav(speaker.audio, samples)
-    return Sound(samples, offset_s, earlier_s)
+    return Sound(energy, offset_s, earlier_s)
 
 
-def moved(samples: NDArray[np.float32], earlier_s: float, length: int) -> NDArray[np.float32]:
-    """The sound moved to an earlier (or with a negative time, later) place, cut or padded.
+def _store(video: Path, wav: Path, earlier_s: float, length: int) -> EnergyCurve:
+    """Write a video's sound, block by block: any length."""
+    energy = EnergyCurve(SAMPLE_RATE_HZ)
+    write_wav(wav, energy.listen(moved(SoundStream(video), earlier_s, length)))
+    return energy
 
-    >>> moved(np.array([1, 2, 3], np.float32), 1 / SAMPLE_RATE_HZ, 3)
-    array([2., 3., 0.], dtype=float32)
-    >>> moved(np.array([1, 2, 3], np.float32), -1 / SAMPLE_RATE_HZ, 3)
-    array([0., 1., 2.], dtype=float32)
+
+def moved(
+    blocks: Iterable[NDArray[np.float32]], earlier_s: float, length: int
+) -> Iterator[NDArray[np.float32]]:
+    """A sound moved to an earlier (or with a negative time, later) place, cut or padded.
+
+    >>> sound = [np.array([1, 2], np.float32), np.array([3], np.float32)]
+    >>> [*moved(sound, 1 / SAMPLE_RATE_HZ, 3)]
+    [array([2.], dtype=float32), array([3.], dtype=float32), array([0.], dtype=float32)]
+    >>> [*moved(sound, -1 / SAMPLE_RATE_HZ, 3)]
+    [array([0.], dtype=float32), array([1., 2.], dtype=float32)]
     """
-    shift = round(earlier_s * SAMPLE_RATE_HZ)
-    placed = np.pad(samples[max(shift, 0) :], (max(-shift, 0), 0))[:length]
-    return np.pad(placed, (0, length - len(placed)))
+    skipped = round(earlier_s * SAMPLE_RATE_HZ)
+    wanted = length
+    for block in itertools.chain(_silence(-skipped), blocks):
+        placed = block[max(skipped, 0) :][:wanted]
+        skipped -= len(block) - len(block[max(skipped, 0) :])
+        wanted -= len(placed)
+        if len(placed):
+            yield placed
+    yield from _silence(wanted)
+
+
+def _silence(count: int) -> Iterator[NDArray[np.float32]]:
+    """Zeros, a second at a time."""
+    for start in range(0, count, SAMPLE_RATE_HZ):
+        yield np.zeros(min(SAMPLE_RATE_HZ, count - start), np.float32)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from talkgs_cli.media.audio import SAMPLE_RATE_HZ
-from talkgs_cli.metrics.lips import loudness_db, opening
+from talkgs_cli.metrics.lips import opening
+from talkgs_cli.stages.prepare_sync import EnergyCurve
 from talkgs_cli.stages.prepare_tracking import Observations
 from talkgs_cli.stages.spans import Span, spans_where
 from talkgs_cli.tracking.head_fitting import projected_landmarks
@@ -114,7 +115,7 @@ def measure_timeline(
     tracking: Tracking,
     observations: Observations,
     sharpness: NDArray[np.float32],
-    samples: NDArray[np.float32] | None,
+    energy: EnergyCurve | None,
     frame_rate: Fraction,
 ) -> Timeline:
     """Measure a tracked video.
@@ -124,24 +125,21 @@ def measure_timeline(
         tracking: T frames.
         observations: What the landmarker saw.
         sharpness: [T] of `write_crops`.
-        samples: [N] the stored sound, 16 kHz, or None.
+        energy: Of the stored sound, or None.
         frame_rate: Frames per second.
     """
     valid = observations.valid
     steady = valid.copy()
     steady[1:-1] &= valid[2:] & valid[:-2]
     jitter, raw_jitter = _jitter_px(head, tracking)
-    loudness = None
-    if samples is not None:
-        loudness = loudness_db(samples, SAMPLE_RATE_HZ, len(valid), frame_rate)
     return Timeline(
         frame_rate=frame_rate,
         angles_deg=_only(valid, head_angles_deg(tracking.motion.world_to_camera)),
-        opening=_only(valid, opening(tracking.landmarks.numpy())),
+        opening=_only(valid, opening(tracking.landmarks)),
         sharpness=_only(valid, sharpness),
         jitter_px=_only(steady, jitter),
         raw_jitter_px=_only(steady, raw_jitter),
-        loudness_db=loudness,
+        loudness_db=None if energy is None else energy.loudness_db(len(valid), frame_rate),
         valid=valid,
         others=observations.faces_seen > 1,
         covered=valid & ~tracking.valid.numpy(),
@@ -178,7 +176,7 @@ def _jitter_px(
                 "motion": tracking.motion.at(around),
             }
         )
-        theirs = part.landmarks[:, head.landmark_index, :2]
+        theirs = torch.from_numpy(part.landmarks[:, head.landmark_index.numpy(), :2])
         for row, points in enumerate((projected_landmarks(head, part), theirs)):
             bend = points[2:] - 2 * points[1:-1] + points[:-2]  # [<= CHUNK, L, 2]
             both[row, start:stop] = bend.norm(dim=-1).mean(dim=1).numpy()

@@ -1,6 +1,6 @@
 """Runs the trackers over a video, frame by frame: landmarks first, then crop frames and labels.
 
-Memory does not grow with the clip but for the landmarks themselves (6 kB a frame).
+The landmarks, 6 kB a frame, go to disk as they come: memory hardly grows with the clip.
 """
 
 from __future__ import annotations
@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
 
+from talkgs_cli.frame_rows import FrameRows, Rows, RowWriter, middles
 from talkgs_cli.runtime import atomic_path, disk_errors
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.tracking.crop import FOREHEAD
@@ -24,14 +26,12 @@ from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES, LANDMARK_COUNT, Face
 from talkgs_cli.tracking.matting import PersonMatting
 from talkgs_cli.types import LABELS, Crop
 
-PNG_OPTIONS = (
-    cv2.IMWRITE_PNG_COMPRESSION,
-    1,
-    cv2.IMWRITE_PNG_STRATEGY,
-    cv2.IMWRITE_PNG_STRATEGY_RLE,
-    cv2.IMWRITE_PNG_FILTER,  # one filter for all rows: a third faster to write and to read
-    cv2.IMWRITE_PNG_FILTER_AVG,
-)
+# One filter for all rows: a third faster to write and to read.
+_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG)
+LABEL_PNG = (*_PNG, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+# Pictures hold hardly any runs; without looking for them a fifth faster, a twentieth larger.
+FRAME_PNG = (*_PNG, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY)
+NO_SCORES = np.zeros(len(BLENDSHAPE_NAMES), np.float32)
 FILES_IN_FLIGHT = 16
 JUMP = 0.35  # face heights from one frame to the next
 THUMBNAIL = 32  # pixels; two frames are compared at this size
@@ -45,30 +45,27 @@ class Observations:
     """What the landmarker saw in T frames.
 
     Attributes:
-        landmarks: [T, 478, 3] float32 pixels; interpolated where there is no face.
+        landmarks: [T, 478, 3] float32 pixels, on disk; interpolated where there is no face.
         blendshapes: [T, 52] float32; interpolated likewise.
         valid: [T] bool, whether a face was seen.
         faces_seen: [T] uint8 faces of like size.
         change: [T] float32 how much the picture changes from the frame before, 0 to 1.
     """
 
-    landmarks: NDArray[np.float32]
+    landmarks: Rows
     blendshapes: NDArray[np.float32]
     valid: NDArray[np.bool_]
     faces_seen: NDArray[np.uint8]
     change: NDArray[np.float32]
 
-    def save(self, path: Path) -> None:
-        """Write all fields to a safetensors file."""
-        fields = {**vars(self), "valid": self.valid.astype(np.uint8)}
-        with atomic_path(path) as partial:
-            save_file(fields, partial)
-
     @classmethod
     def load(cls, path: Path) -> Observations:
-        """Read what `save` wrote."""
-        fields = load_file(path)
-        return cls(**{**fields, "valid": fields["valid"].astype(bool)})
+        """Read what `observe` wrote."""
+        with safe_open(path, framework="np") as file:
+            names = (field.name for field in fields(cls) if field.name != "landmarks")
+            found = {name: file.get_tensor(name) for name in names}
+        found["valid"] = found["valid"].astype(bool)
+        return cls(FrameRows.of(path, "landmarks"), **found)
 
     def cuts(self) -> NDArray[np.intp]:
         """Frames before which the picture is cut, or the face moves implausibly far."""
@@ -76,10 +73,9 @@ class Observations:
 
     def _jumps(self) -> NDArray[np.bool_]:
         """[T] whether the face is where it can't have moved from the frame before."""
-        centre = self.landmarks[..., :2].mean(1)  # [T, 2]
-        height = np.linalg.norm(
-            self.landmarks[:, CHIN, :2] - self.landmarks[:, FOREHEAD, :2], axis=-1
-        )
+        centre = middles(self.landmarks)  # [T, 2]
+        ends = self.landmarks[:, [CHIN, FOREHEAD], :2]
+        height = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1)
         both = self.valid[1:] & self.valid[:-1]
         moved = np.linalg.norm(np.diff(centre, axis=0), axis=-1) > JUMP * height[:-1]
         grown = np.abs(np.diff(np.log(np.maximum(height, 1)))) > JUMP
@@ -96,51 +92,43 @@ class Observations:
 def observe(
     frames: Iterator[NDArray[np.uint8]],
     landmarker: FaceLandmarker,
+    path: Path,
     advance: Callable[[int], None],
 ) -> Observations:
-    """Follow the face through all frames."""
-    landmarks, blendshapes = Growing((LANDMARK_COUNT, 3)), Growing((len(BLENDSHAPE_NAMES),))
-    valid, faces_seen, change = [], [], []
+    """Follow the face through all frames.
+
+    Args:
+        frames: All frames, in order.
+        landmarker: Finds the face.
+        path: The safetensors file that keeps what is found; it appears when all is found.
+        advance: Told about every frame.
+    """
+    valid, blendshapes, faces_seen, change = [], [], [], []
+    nothing = np.zeros((LANDMARK_COUNT, 3), np.float32)
     before: NDArray[np.float32] | None = None
-    for frame in frames:
-        thumbnail = _thumbnail(frame)
-        change.append(0.0 if before is None else float(np.abs(thumbnail - before).mean()))
-        before = thumbnail
-        seen = landmarker.track(frame)
-        valid.append(seen is not None)
-        faces_seen.append(0 if seen is None else seen.faces_seen)
-        landmarks.append(None if seen is None else seen.landmarks)
-        blendshapes.append(None if seen is None else seen.blendshapes)
-        advance(1)
-    mask = np.array(valid, bool)
-    return Observations(
-        landmarks=_fill(landmarks.rows, mask),
-        blendshapes=_fill(blendshapes.rows, mask),
-        valid=mask,
-        faces_seen=np.minimum(faces_seen, 255).astype(np.uint8),
-        change=np.array(change, np.float32),
-    )
-
-
-class Growing:
-    """An array [T, ...] that grows by rows in one place: a list of them would need it twice."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._count = 0
-        self._data = np.zeros((1024, *shape), np.float32)
-
-    def append(self, row: NDArray[np.float32] | None) -> None:
-        """Add a row; None is a row of zeros."""
-        if self._count == len(self._data):
-            self._data.resize((2 * self._count, *self._data.shape[1:]), refcheck=False)
-        if row is not None:
-            self._data[self._count] = row
-        self._count += 1
-
-    @property
-    def rows(self) -> NDArray[np.float32]:
-        """All rows so far, not copied."""
-        return self._data[: self._count]
+    with atomic_path(path) as partial, RowWriter(partial, "landmarks", nothing.shape) as landmarks:
+        for frame in frames:
+            thumbnail = _thumbnail(frame)
+            change.append(0.0 if before is None else float(np.abs(thumbnail - before).mean()))
+            before = thumbnail
+            seen = landmarker.track(frame)
+            valid.append(seen is not None)
+            faces_seen.append(0 if seen is None else min(seen.faces_seen, 255))
+            landmarks.append(nothing if seen is None else seen.landmarks)
+            blendshapes.append(NO_SCORES if seen is None else seen.blendshapes)
+            advance(1)
+        scores = np.array(blendshapes, np.float32).reshape(len(valid), len(BLENDSHAPE_NAMES))
+        mask = np.array(valid, bool)
+        _fill(landmarks, mask)
+        _fill(scores, mask)
+        others: dict[str, NDArray[Any]] = {
+            "blendshapes": scores,
+            "valid": mask.astype(np.uint8),
+            "faces_seen": np.array(faces_seen, np.uint8),
+            "change": np.array(change, np.float32),
+        }
+        landmarks.finish(others, {})
+    return Observations.load(path)
 
 
 def _thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -148,15 +136,14 @@ def _thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(small / 255.0, np.float32)
 
 
-def _fill(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _fill(values: NDArray[np.float32] | RowWriter, valid: NDArray[np.bool_]) -> None:
     """Fill the rows of [T, ...] that are not valid, in place: linear between, held at both ends."""
     at = np.flatnonzero(valid)
-    for t in np.flatnonzero(~valid) if len(at) else ():
+    for t in np.flatnonzero(~valid).tolist() if len(at) else ():
         after = int(np.searchsorted(at, t))
-        left, right = at[max(after - 1, 0)], at[min(after, len(at) - 1)]
+        left, right = int(at[max(after - 1, 0)]), int(at[min(after, len(at) - 1)])
         share = 0.0 if left == right else (t - left) / (right - left)
         values[t] = values[left] * (1 - share) + values[right] * share
-    return values
 
 
 def cut_out(frame: NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:
@@ -172,7 +159,7 @@ def cut_out(frame: NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:
 
 def write_crops(
     frames: Iterator[NDArray[np.uint8]],
-    landmarks: NDArray[np.float32],
+    landmarks: Rows,
     crop: Crop,
     matting: PersonMatting,
     speaker: SpeakerFolder,
@@ -199,10 +186,10 @@ def write_crops(
     with ThreadPoolExecutor(max_workers=2) as writers:
         for index, frame in enumerate(frames):
             face = cut_out(frame, crop)
-            labels = label_image(face, crop.to_crop(landmarks[index, :, :2]), matting.matte(face))
-            bgr = np.ascontiguousarray(face[..., ::-1])
-            waiting.append(writers.submit(_write_png, speaker.frame_file(index), bgr))
-            waiting.append(writers.submit(_write_png, speaker.label_file(index), labels))
+            labels = label_image(face, crop.to_crop(landmarks[index][:, :2]), matting.matte(face))
+            bgr = np.asarray(cv2.cvtColor(face, cv2.COLOR_RGB2BGR), np.uint8)
+            waiting.append(writers.submit(_write_png, speaker.frame_file(index), bgr, FRAME_PNG))
+            waiting.append(writers.submit(_write_png, speaker.label_file(index), labels, LABEL_PNG))
             while len(waiting) > FILES_IN_FLIGHT:
                 waiting.popleft().result()
             sharpness.append(face_sharpness(face, labels))
@@ -228,7 +215,7 @@ def face_sharpness(frame: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float
     return float(cv2.Laplacian(light, cv2.CV_32F)[face].std())
 
 
-def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    _, data = cv2.imencode(".png", image, PNG_OPTIONS)
+def _write_png(path: Path, image: NDArray[np.uint8], options: tuple[int, ...]) -> None:
+    _, data = cv2.imencode(".png", image, options)
     with disk_errors(path):
         path.write_bytes(data.tobytes())

@@ -65,7 +65,7 @@ def score(speaker: SpeakerFolder, config: ScoreConfig, progress: Progress) -> di
     tracking = avatar.tracking
     runs = held_out_runs(speaker, tracking, config)
     frames = [index for run in runs for index in run]
-    regions = Regions.of(tracking.landmarks[tracking.valid].numpy(), speaker.size)
+    regions = Regions.of(tracking.landmarks, speaker.size, tracking.valid.numpy())
     meter = Meter(config, regions, speaker.size)
     faces = Faces.of(config, fetch_file("face_landmarker"))
     with progress.stage("Listening", None):
@@ -76,7 +76,7 @@ def score(speaker: SpeakerFolder, config: ScoreConfig, progress: Progress) -> di
         for run in runs:
             faces.start_run()
             for index, original in zip(run, _originals(speaker, run), strict=True):
-                landmarks = tracking.landmarks[index].numpy()
+                landmarks = tracking.landmarks[index]
                 meter.target(index, original, landmarks)
                 witness.target(index, original, landmarks)
                 measure(meter, faces, witness, rows, index, original)
@@ -172,8 +172,8 @@ def _behaviours(
 ) -> dict[str, Any]:
     """The lips of the audio row (the contract's key), and of the other rendered rows beside it."""
     train, _ = speaker.splits()
-    seen = tracking.landmarks[train.start : train.stop]
-    own = opening(seen[tracking.valid[train.start : train.stop]].numpy())
+    part = slice(train.start, train.stop)
+    own = opening(tracking.landmarks)[part][tracking.valid[part].numpy()]
     silent = None
     if speaker.has_audio:
         samples = read_audio(speaker.audio, SAMPLE_RATE_HZ)

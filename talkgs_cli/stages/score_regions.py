@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from talkgs_cli.frame_rows import Rows
 from talkgs_cli.metrics.landmarks import LIPS_OUTER, OVAL
 
 REGIONS = ("full", "face", "mask", "mouth")
@@ -37,17 +38,23 @@ class Regions:
     mouth_size: tuple[int, int]
 
     @classmethod
-    def of(cls, landmarks: NDArray[np.floating], frame_size: tuple[int, int]) -> Regions:
+    def of(
+        cls,
+        landmarks: Rows,
+        frame_size: tuple[int, int],
+        valid: NDArray[np.bool_] | slice = slice(None),
+    ) -> Regions:
         """Size the boxes for the largest face seen.
 
         Args:
-            landmarks: [T, 478, 2 or 3] of all frames with a face, pixels.
+            landmarks: [T, 478, 2 or 3], pixels.
             frame_size: (height, width).
+            valid: [T] frames with a face.
         """
-        oval = np.ptp(landmarks[:, OVAL, :2], axis=1)  # [T, 2]
+        oval = np.ptp(landmarks[:, OVAL, :2][valid], axis=1)  # [T, 2]
         wanted = math.ceil(float(oval.max()) * FACE_MARGIN / 16) * 16
         side = min(wanted, *frame_size)
-        lips = float(np.ptp(landmarks[:, LIPS_OUTER, 0], axis=1).max())
+        lips = float(np.ptp(landmarks[:, LIPS_OUTER, 0][valid], axis=1).max())
         width = min(max(2 * math.ceil(lips * MOUTH_MARGIN / 2), 14), side)
         height = min(max(int(width * MOUTH_ASPECT) // 2 * 2, 12), side)
         return cls(frame_size, side, (height, width))

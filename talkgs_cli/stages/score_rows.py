@@ -152,7 +152,7 @@ def rest_mouth(tracking: Tracking, train: range, mouth_expression: Tensor) -> Te
     """[M] median mouth of the training frames in which it is most closed."""
     usable = torch.arange(train.start, train.stop)
     usable = usable[tracking.valid[train.start : train.stop]]
-    openings = opening(tracking.landmarks[usable].numpy())
+    openings = opening(tracking.landmarks)[usable.numpy()]
     closed = usable[torch.from_numpy(openings <= np.quantile(openings, REST_SHARE))]
     mouths = pack_mouth(tracking.motion.at(closed), mouth_expression, tracking.mouth_correctives)
     return mouths.median(0).values
@@ -174,10 +174,15 @@ class Warper:
         train, _ = speaker.splits()
         usable = torch.arange(train.start, train.stop)
         self.candidates = usable[tracking.valid[train.start : train.stop]]
-        self.points = tracking.landmarks[:, :MESH_POINTS, :2].numpy()
+        self.landmarks = tracking.landmarks
         # Triangles are made with the mouth wide open, so that the lips stay two.
-        widest = self.candidates[int(opening(tracking.landmarks[self.candidates].numpy()).argmax())]
-        self.triangles = Delaunay(self.points[int(widest)]).simplices  # [F, 3]
+        openings = opening(tracking.landmarks)[self.candidates.numpy()]
+        widest = int(self.candidates[int(openings.argmax())])
+        self.triangles = Delaunay(self._points(widest)).simplices  # [F, 3]
+
+    def _points(self, index: int) -> NDArray[np.float32]:
+        """[468, 2] pixels of one frame."""
+        return self.landmarks[index][:MESH_POINTS, :2]
 
     def nearest(self, index: int) -> int:
         """The training frame whose driving code is nearest to that of frame `index`."""
@@ -186,7 +191,7 @@ class Warper:
 
     def warp(self, index: int, original: Frame) -> MadeFrame:
         """Fill the face oval of a held-out frame from its nearest training frame."""
-        landmarks = self.points[index]
+        landmarks = self._points(index)
         box, oval = self.regions.face(landmarks), self.regions.oval(landmarks)
         source = self.nearest(index)
         crop = self.speaker.crop
@@ -209,8 +214,8 @@ class Warper:
         rows, columns = box
         corner = np.array([columns.start, rows.start])
         size = (rows.stop - rows.start, columns.stop - columns.start)
-        here = self.points[index][self.triangles].astype(np.float64) - corner  # [F, 3, 2]
-        there = self.points[source][self.triangles].astype(np.float64)
+        here = self._points(index)[self.triangles].astype(np.float64) - corner  # [F, 3, 2]
+        there = self._points(source)[self.triangles].astype(np.float64)
         owner = np.full(size, -1, np.int32)
         for number, triangle in enumerate(here):
             corners = np.round((triangle - 0.5) * 16).astype(np.int32)
@@ -224,7 +229,7 @@ class Warper:
         found = np.einsum("yxi,yxij->yxj", pixels, maps[np.maximum(owner, 0)])
         # The rim that no triangle covers moves with the face as a whole.
         bare = (owner < 0) | flat[np.maximum(owner, 0)]
-        points = np.column_stack([self.points[index] - corner, np.ones(MESH_POINTS)])
-        whole, *_ = np.linalg.lstsq(points, self.points[source].astype(np.float64))
+        points = np.column_stack([self._points(index) - corner, np.ones(MESH_POINTS)])
+        whole, *_ = np.linalg.lstsq(points, self._points(source).astype(np.float64))
         found[bare] = pixels[bare] @ whole
         return found

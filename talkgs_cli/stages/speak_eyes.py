@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from talkgs_cli.errors import UsageError
+from talkgs_cli.frame_rows import Rows
 from talkgs_cli.types import HeadModel, HeadMotion, Tracking
 
 # Lids and corners among the tracker's points: upper, lower, inner, outer.
@@ -61,17 +62,16 @@ class EyeUnits:
         return cls([i for i in lids if i not in looks.values()], looks)
 
 
-def eye_opening(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
+def eye_opening(landmarks: Rows) -> NDArray[np.float64]:
     """[T] mean opening of both eyes over their width.
 
     Args:
         landmarks: [T, 478, 2 or 3] pixels.
     """
-    points = landmarks[..., :2].astype(np.float64)
+    points = landmarks[:, np.array(EYES), :2].astype(np.float64)  # [T, 2 eyes, 4, 2]
     shares = [
-        np.linalg.norm(points[:, up] - points[:, down], axis=1)
-        / np.linalg.norm(points[:, inner] - points[:, outer], axis=1)
-        for up, down, inner, outer in EYES
+        np.linalg.norm(up - down, axis=1) / np.linalg.norm(inner - outer, axis=1)
+        for up, down, inner, outer in points.transpose(1, 2, 0, 3)
     ]
     return np.asarray(np.mean(shares, axis=0), np.float64)
 
@@ -95,7 +95,7 @@ def widened(times: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
     return np.asarray(near[frames : frames + len(times)] > 0)
 
 
-def resting(landmarks: NDArray[np.floating], frame_rate: Fraction) -> NDArray[np.bool_]:
+def resting(landmarks: Rows, frame_rate: Fraction) -> NDArray[np.bool_]:
     """[T] whether eyes are well open and lips nearly closed: a frame that can stand still.
 
     Args:
@@ -131,7 +131,7 @@ class NaturalBlinks:
         values = torch.cat(
             [motion.expression[:, self._units], motion.corrective[:, mouth_correctives:]], dim=1
         ).numpy()  # [T, U + C]
-        opening = eye_opening(tracking.landmarks.numpy())
+        opening = eye_opening(tracking.landmarks)
         shut = blinks(opening, frame_rate) & tracking.valid.numpy()
         around = widened(shut, max(1, round(AROUND_S * frame_rate)))
         self._open = _bridged(values, around)  # [T, U + C]

@@ -234,8 +234,7 @@ class Performance:
         pose = self._config.pose if self._config.pose in POSES else "source"
         speed, usable = head_speed(tracking, rate), tracking.valid.numpy()
         if pose == "still":  # a face that stays should not be caught in a blink or a shout
-            landmarks = tracking.landmarks.numpy()
-            awake = resting(landmarks, rate) & usable
+            awake = resting(tracking.landmarks, rate) & usable
             usable = awake if awake[train.start : train.stop].any() else usable
         runs = usable_runs(train, usable, seen, rate)
         return plan_walk(speed, runs, rate, pose, self._config.seed)

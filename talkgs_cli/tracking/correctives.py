@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from scipy.linalg import eigh
 from torch import Tensor
 
 from talkgs_cli.types import REGIONS, HeadModel
@@ -140,7 +141,7 @@ def learn_correctives(residual: Tensor, spreading: Spreading) -> Correctives:
     bases, groups = [], []
     for part_share, count in parts:
         part = varying * part_share
-        modes = torch.einsum("lk,ckd->cld", sharpen, _principal(part, count))
+        modes = torch.einsum("lk,ckd->cld", sharpen, _principal(part, part_share[:, 0] > 0, count))
         shown = torch.einsum("lk,ckd->cld", blur, modes).flatten(1)  # [C, 3 L]
         gram = shown @ shown.T
         gram += COEFFICIENT_RIDGE * gram.diagonal().mean() * torch.eye(count)
@@ -164,11 +165,21 @@ def _trimmed(residual: Tensor, limit_m: float) -> Tensor:
     return residual * (residual.norm(dim=-1, keepdim=True) < limit_m)
 
 
-def _principal(samples: Tensor, count: int) -> Tensor:
-    """The strongest `count` directions of [T, L, 3] samples: [count, L, 3], unit length."""
-    flat = samples.flatten(1).double()
+def _principal(samples: Tensor, used: Tensor, count: int) -> Tensor:
+    """The strongest `count` directions of [T, L, 3] samples: [count, L, 3], unit length.
+
+    Args:
+        samples: Zero at the landmarks that are not used.
+        used: [L] bool.
+        count: How many.
+    """
+    flat = samples[:, used].flatten(1).double()
     scatter = flat.T @ flat
     # A clip without any motion has no directions: the ridge lets the solver pick some.
     scatter += 1e-12 * (scatter.diagonal().mean() + 1e-12) * torch.eye(len(scatter)).double()
-    _, vectors = torch.linalg.eigh(scatter)
-    return vectors[:, -count:].flip(1).T.reshape(count, *samples.shape[1:]).to(samples.dtype)
+    last = len(scatter) - 1
+    _, vectors = eigh(scatter.numpy(), subset_by_index=[last - count + 1, last])
+    found = torch.zeros(count, *samples.shape[1:])
+    strongest_first = torch.from_numpy(vectors).flip(1).T.to(samples.dtype)
+    found[:, used] = strongest_first.reshape(count, -1, samples.shape[2])
+    return found

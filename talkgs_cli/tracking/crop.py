@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from talkgs_cli.frame_rows import Rows
 from talkgs_cli.tracking.landmark_points import OVAL
 from talkgs_cli.types import Crop
 
@@ -16,21 +17,20 @@ OUTLIERS = (1.0, 99.0)  # percentiles: a single stray frame must not widen the c
 BLOCK = 16  # the size of crop frames is a multiple of this
 
 
-def face_height_px(
-    landmarks: NDArray[np.floating], valid: NDArray[np.bool_] | slice = slice(None)
-) -> float:
+def face_height_px(landmarks: Rows, valid: NDArray[np.bool_] | slice = slice(None)) -> float:
     """Median distance from hairline to chin.
 
     Args:
         landmarks: [T, 478, 2 or 3] pixels.
         valid: [T] frames that count.
     """
-    length = np.linalg.norm(landmarks[:, CHIN, :2] - landmarks[:, FOREHEAD, :2], axis=-1)
+    ends = landmarks[:, [CHIN, FOREHEAD], :2]
+    length = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1)
     return float(np.median(length[valid]))
 
 
 def choose_crop(
-    landmarks: NDArray[np.floating],
+    landmarks: Rows,
     frame_size: tuple[int, int],
     crop_size: int,
     valid: NDArray[np.bool_] | slice = slice(None),

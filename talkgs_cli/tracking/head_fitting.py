@@ -7,6 +7,7 @@ what is left over. It sees landmarks only, no pixels, and reads no files.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
 from talkgs_cli.errors import BadInput
+from talkgs_cli.frame_rows import Rows, in_parts
 from talkgs_cli.runtime import Progress
 from talkgs_cli.tracking.correctives import Spreading, learn_correctives
 from talkgs_cli.tracking.landmark_points import (
@@ -34,26 +36,45 @@ from talkgs_cli.tracking.pose_solver import (
     CHUNK,
     FrameState,
     Observations,
+    Seen,
     SequenceSolver,
     SolverWeights,
-    joined,
 )
 from talkgs_cli.types import HeadModel, HeadMotion, Tracking, project
 
 # Focal length over the longer side of the frame; 1.5 to 8 fit alike, see docs/heads.md.
 FOCAL_PER_SIDE = 3.0
-KEYFRAMES = 240
+KEYFRAMES = (100, 240)  # at least, where there are so many, and at most
+KEYFRAME_EVERY = 4
 IDENTITY_ROUNDS = 7
-FRAME_ROUNDS = 8
+FRAME_ROUNDS = 5  # three more change the error by a thousandth
 LEARNING_FRAMES = 1500  # of which the correctives are learnt
 POSE_SMOOTHING_S = 0.024  # 0.6 frames at 25 a second; more costs sharpness of the avatar
 JAW_OPEN_RAD = 0.43  # first guess of the jaw at ARKit's jawOpen = 1
 LIPS_WEIGHT, EYES_WEIGHT, OVAL_WEIGHT, IRIS_WEIGHT = 3.0, 1.5, 0.4, 0.7
 
 
+@dataclass(frozen=True)
+class _ClipObservations:
+    """What was seen of the used frames, read from disk part by part: `pose_solver.Seen`."""
+
+    landmarks: Rows
+    used: NDArray[np.intp]
+    marks: NDArray[np.int64]
+    weights: Tensor
+    eye_distance: float
+    intrinsics: Tensor
+
+    def at(self, index: Tensor | slice) -> Observations:
+        """Pick frames, counted among the used ones."""
+        rows = self.used[index if isinstance(index, slice) else index.numpy()]
+        points = torch.from_numpy(self.landmarks[rows][:, self.marks, :2])
+        return Observations(points, self.weights, self.eye_distance, self.intrinsics)
+
+
 def fit_head(
     head: HeadModel,
-    landmarks: NDArray[np.floating],
+    landmarks: Rows,
     blendshapes: NDArray[np.floating],
     blendshape_names: Sequence[str],
     valid: NDArray[np.bool_],
@@ -68,7 +89,8 @@ def fit_head(
 
     Args:
         head: The head model.
-        landmarks: [T, 478, 3] pixels, z towards the scene; anything where not valid.
+        landmarks: [T, 478, 3] pixels, z towards the scene. They and the scores become part of the
+            tracking as they are; where not valid they are not looked at.
         blendshapes: [T, 52] scores of the landmarker.
         blendshape_names: Their names.
         valid: [T] frames that show one face.
@@ -79,8 +101,8 @@ def fit_head(
         weights: The energy; None for the tuned one.
 
     Returns:
-        The tracking. Frames that are not valid are interpolated. The last corrective is the mean
-        residual, its coefficient is 1 in every frame.
+        The tracking. The motion of frames that are not valid is interpolated. The last corrective
+        is the mean residual, its coefficient is 1 in every frame.
 
     Raises:
         BadInput: fewer than two valid frames.
@@ -94,23 +116,21 @@ def fit_head(
     weights = weights or SolverWeights()
     intrinsics = default_intrinsics(image_size, focal_per_side)
     rig = LandmarkRig(head)
-    points = np.empty((len(used), len(rig.index), 2), np.float32)
-    for start in range(0, len(used), CHUNK):  # whole, such arrays would be the peak of memory
-        part = slice(start, start + CHUNK)
-        points[part] = landmarks[used[part]][:, rig.index.numpy(), :2]
-    seen = Observations(
-        torch.from_numpy(points),
+    seen = _ClipObservations(
+        landmarks,
+        used,
+        rig.index.numpy(),
         landmark_weights(rig.index),
         _eye_distance(landmarks, used),
         intrinsics,
     )
-    guesses = [
-        _first_guess(head, rig, landmarks[part], blendshapes[part], blendshape_names, intrinsics)
-        for part in np.array_split(used, -(-len(used) // CHUNK))
-    ]
-    state = joined(guesses)
+    state = _unknown(len(used), head.expression_count)
+    for part in in_parts(len(used), CHUNK):
+        marks, scores = landmarks[used[part]], blendshapes[used[part]]
+        state.put(part, _first_guess(head, rig, marks, scores, blendshape_names, intrinsics))
 
-    keys = torch.from_numpy(np.unique(np.linspace(0, len(used) - 1, KEYFRAMES).astype(int)))
+    key_count = int(np.clip(len(used) // KEYFRAME_EVERY, *KEYFRAMES))
+    keys = torch.from_numpy(np.unique(np.linspace(0, len(used) - 1, key_count).astype(int)))
     shape = torch.zeros(head.shape_count)
     with progress.stage("Fitting the head: identity", IDENTITY_ROUNDS) as advance:
         solver = SequenceSolver(rig, seen.at(keys), weights)
@@ -125,8 +145,8 @@ def fit_head(
     correctives, basis, mouth_count = _correct(head.settle(shape), settled_rig, state, seen)
     everywhere = _spread_over_time(state, correctives, used, len(valid))
     return Tracking(
-        landmarks=_interpolated(landmarks, used, len(valid)),
-        blendshapes=_interpolated(blendshapes, used, len(valid)),
+        landmarks=landmarks,
+        blendshapes=torch.from_numpy(np.asarray(blendshapes, np.float32)),
         valid=torch.from_numpy(np.asarray(valid, dtype=bool)),
         intrinsics=intrinsics,
         shape=shape,
@@ -154,9 +174,19 @@ def landmark_weights(index: Tensor) -> Tensor:
     return weights[index]
 
 
-def _eye_distance(landmarks: NDArray[np.floating], used: NDArray[np.integer]) -> float:
+def _eye_distance(landmarks: Rows, used: NDArray[np.integer]) -> float:
     across = landmarks[:, OUTER_EYE_LEFT, :2] - landmarks[:, OUTER_EYE_RIGHT, :2]
     return float(np.linalg.norm(across[used], axis=1).mean())
+
+
+def _unknown(count: int, expressions: int) -> FrameState:
+    """Room for N frames."""
+    return FrameState(
+        torch.zeros(count, expressions),
+        torch.zeros(count, 3),
+        torch.zeros(count, 3, 3),
+        torch.zeros(count, 3),
+    )
 
 
 def _first_guess(
@@ -233,7 +263,7 @@ def _smooth_pose(state: FrameState, sigma_frames: float) -> FrameState:
 
 
 def _correct(
-    settled: HeadModel, rig: LandmarkRig, state: FrameState, seen: Observations
+    settled: HeadModel, rig: LandmarkRig, state: FrameState, seen: Seen
 ) -> tuple[Tensor, Tensor, int]:
     """Learn correctives from what the fit leaves over: coefficients [N, C], basis, mouth count."""
     position = {int(mark): place for place, mark in enumerate(rig.index)}
@@ -247,14 +277,15 @@ def _correct(
     )
     count = len(state.jaw)
     sample = torch.from_numpy(np.unique(np.linspace(0, count - 1, LEARNING_FRAMES).astype(int)))
-    learnt = learn_correctives(
-        _residual(rig, state.at(sample), seen.at(sample))[:, usable], spreading
-    )
-    parts = []
-    for start in range(0, count, CHUNK):
-        part = slice(start, start + CHUNK)
-        parts.append(learnt.coefficients(_residual(rig, state.at(part), seen.at(part))[:, usable]))
-    return torch.cat(parts), learnt.basis, learnt.mouth_count
+    residual = torch.zeros(len(sample), int(usable.sum()), 3)
+    for part in in_parts(len(sample), CHUNK):
+        some = sample[part]
+        residual[part] = _residual(rig, state.at(some), seen.at(some))[:, usable]
+    learnt = learn_correctives(residual, spreading)
+    found = torch.zeros(count, len(learnt.basis))
+    for part in in_parts(count, CHUNK):
+        found[part] = learnt.coefficients(_residual(rig, state.at(part), seen.at(part))[:, usable])
+    return found, learnt.basis, learnt.mouth_count
 
 
 def _residual(rig: LandmarkRig, state: FrameState, seen: Observations) -> Tensor:
@@ -283,19 +314,6 @@ def _spread_over_time(
     return HeadMotion(
         filled(state.expression), filled(state.jaw), filled(correctives), world_to_camera
     )
-
-
-def _interpolated(values: NDArray[np.floating], used: NDArray[np.integer], count: int) -> Tensor:
-    """Linear interpolation of [T, ...] values over the frames not used."""
-    if len(used) == count:
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-    whole = np.array(values, dtype=np.float32)
-    for t in np.setdiff1d(np.arange(count), used):
-        after = int(np.searchsorted(used, t))
-        left, right = used[max(after - 1, 0)], used[min(after, len(used) - 1)]
-        share = 0.0 if left == right else (t - left) / (right - left)
-        whole[t] = (1 - share) * values[left] + share * values[right]
-    return torch.from_numpy(whole)
 
 
 def projected_landmarks(head: HeadModel, tracking: Tracking, chunk: int = 256) -> Tensor:

@@ -24,7 +24,8 @@ DARKEST_SKIN = 0.3  # of the face's brightness; below it a neck can't be told fr
 CHROMA_FLOOR = 3.0  # smallest standard deviation, 8-bit units: compression moves colours this far
 NECK_WIDTH = 0.80  # of the jaw, at the strip's lower end
 NECK_JAW = JAW_LINE[3:-3]  # from jaw corner to jaw corner: above them there is no neck
-SKIN_STRIDE = 16  # every so many skin pixels tell the skin's colour
+SKIN_STRIDE = 4  # the face's own colour is taken from pixels so much larger
+BLUR_PX = 5
 PERSON = 0.5  # matte value from which a pixel is the person
 SURE_PERSON = 0.8  # for skin, where a background pixel does more harm than a missing one
 SUBPIXEL_BITS = 4
@@ -79,19 +80,36 @@ def _skin_coloured(
     frame: NDArray[np.uint8], candidates: NDArray[np.bool_], skin: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """[H, W] those of `candidates` that are skin under some light: chroma goes with brightness."""
-    if not candidates.any() or not skin.any():
+    # Chroma is coarse in video: single pixels tell little.
+    size = (frame.shape[1] // SKIN_STRIDE, frame.shape[0] // SKIN_STRIDE)
+    coarse = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+    known = cv2.resize(skin.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
+    if not candidates.any() or not known.any():
         return candidates
-    colour = cv2.blur(cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb), (5, 5))  # chroma is coarse in video
-    sample = colour[skin][::SKIN_STRIDE].astype(np.float32)  # [K, 3]
+    sample = cv2.cvtColor(coarse, cv2.COLOR_RGB2YCrCb)[known].astype(np.float32)  # [K, 3]
     light, tone = np.median(sample[:, 0]), np.median(sample[:, 1:], axis=0) - 128
     off = sample[:, 1:] - 128 - tone * (sample[:, :1] / light)
     spread = np.maximum(1.48 * np.median(np.abs(off), axis=0), CHROMA_FLOOR)
-    tested = colour[candidates].astype(np.float32)
+    box = _box(candidates, BLUR_PX)
+    asked = candidates[box]
+    colour = cv2.blur(cv2.cvtColor(frame[box], cv2.COLOR_RGB2YCrCb), (BLUR_PX, BLUR_PX))
+    tested = colour[asked].astype(np.float32)
     expected = tone * np.minimum(tested[:, :1] / light, 1.2)
     distance = np.linalg.norm((tested[:, 1:] - 128 - expected) / spread, axis=-1)
-    alike = np.zeros(candidates.shape, np.uint8)
-    alike[candidates] = (distance < NECK_COLOUR) & (tested[:, 0] > DARKEST_SKIN * light)
-    return cv2.medianBlur(alike, 5).astype(bool) & candidates
+    alike = np.zeros(asked.shape, np.uint8)
+    alike[asked] = (distance < NECK_COLOUR) & (tested[:, 0] > DARKEST_SKIN * light)
+    found = np.zeros_like(candidates)
+    found[box] = cv2.medianBlur(alike, BLUR_PX).astype(bool) & asked
+    return found
+
+
+def _box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
+    """Rows and columns of what is set in a mask that is not empty, and a margin."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return (
+        slice(max(int(rows[0]) - margin, 0), int(rows[-1]) + 1 + margin),
+        slice(max(int(columns[0]) - margin, 0), int(columns[-1]) + 1 + margin),
+    )
 
 
 def _inside(outline: NDArray[np.float64], size: tuple[int, ...]) -> NDArray[np.bool_]:

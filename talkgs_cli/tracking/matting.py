@@ -33,7 +33,11 @@ class PersonMatting:
             [H, W] float32, 0 to 1.
         """
         height, width = frame.shape[:2]
-        shrunk = cv2.resize(frame, (INPUT_SIZE, INPUT_SIZE), interpolation=cv2.INTER_AREA)
-        (matte,) = self._network(np.asarray(shrunk[None] / 255, np.float32))
+        # Down to a half, four neighbours are what an area holds, in a tenth of the time.
+        small = max(height, width) <= 2 * INPUT_SIZE
+        how = cv2.INTER_LINEAR if small else cv2.INTER_AREA
+        shrunk = cv2.resize(frame, (INPUT_SIZE, INPUT_SIZE), interpolation=how)
+        values = np.multiply(shrunk[None], np.float32(1 / 255), dtype=np.float32)
+        (matte,) = self._network(values)
         grown = cv2.resize(matte[0, :, :, 0], (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(grown, np.float32)

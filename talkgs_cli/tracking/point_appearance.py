@@ -33,7 +33,9 @@ class Picture:
         """Shrink a [S, S, 3] crop frame and its [S, S] labels by `scale`, at most 1."""
         if scale < 1:
             size = (round(frame.shape[1] * scale), round(frame.shape[0] * scale))
-            frame = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+            # Down to a half, four neighbours hold what an area does, in a fraction of the time.
+            how = cv2.INTER_LINEAR if scale >= 0.5 else cv2.INTER_AREA
+            frame = np.asarray(cv2.resize(frame, size, interpolation=how), np.uint8)
             marks = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
             label = np.asarray(marks, np.uint8)
         return cls(

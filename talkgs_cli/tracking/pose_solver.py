@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from talkgs_cli.tracking.landmark_rig import LandmarkRig, table_at
 from talkgs_cli.types import project
 
-CHUNK = 128  # frames linearised at once
+CHUNK = 32  # frames linearised at once: 2 MB each; more of them fit no cache and take longer
 POSE = 6  # rotation, translation
 JAW_RANGE_RAD = ((-0.02, 0.55), (-0.12, 0.12), (-0.06, 0.06))
 
@@ -70,6 +71,19 @@ class FrameState:
             self.expression[index], self.jaw[index], self.rotation[index], self.translation[index]
         )
 
+    def copy(self) -> FrameState:
+        """Tensors of their own."""
+        return FrameState(*(value.clone() for value in vars(self).values()))
+
+    def put(self, part: slice, solved: FrameState) -> None:
+        """Write some frames.
+
+        Results that are collected in a list instead lie between the large arrays that come and go,
+        and the memory of those can't be used again: 40 MB more for each five minutes of video.
+        """
+        for name, value in vars(self).items():
+            value[part] = getattr(solved, name)
+
     def world_to_camera(self) -> Tensor:
         """[N, 4, 4]."""
         matrix = torch.eye(4).repeat(len(self.jaw), 1, 1)
@@ -96,6 +110,13 @@ class Observations:
     def at(self, index: Tensor | slice) -> Observations:
         """Pick frames."""
         return Observations(self.points[index], self.weights, self.eye_distance, self.intrinsics)
+
+
+class Seen(Protocol):
+    """Where the observations of N frames come from; those of a whole clip need not be in memory."""
+
+    def at(self, index: Tensor | slice) -> Observations:
+        """Pick frames."""
 
 
 def rotation_matrix(axis_angle: Tensor) -> Tensor:
@@ -167,7 +188,7 @@ class SequenceSolver:
         weights: The energy.
     """
 
-    def __init__(self, rig: LandmarkRig, seen: Observations, weights: SolverWeights) -> None:
+    def __init__(self, rig: LandmarkRig, seen: Seen, weights: SolverWeights) -> None:
         self._rig, self._seen, self._w = rig, seen, weights
         jaw_range = torch.tensor(JAW_RANGE_RAD)
         free = torch.full((POSE,), torch.inf)
@@ -182,7 +203,7 @@ class SequenceSolver:
         no_identity = torch.zeros(table.shape[1], 3, 0)
         for _ in range(rounds):
             coupled = _neighbour_mean(state)
-            parts = []
+            after = state.copy()
             for start in range(0, len(state.jaw), CHUNK):
                 part = slice(start, start + CHUNK)
                 now = state.at(part)
@@ -191,9 +212,9 @@ class SequenceSolver:
                 )
                 curvature, gradient = self._with_priors(linear, now, coupled[part])
                 step = self._bounded_step(curvature, gradient, now)
-                parts.append(self._moved(now, step))
+                after.put(part, self._moved(now, step))
                 advance(len(now.jaw))
-            state = joined(parts)
+            state = after
         return state
 
     def solve_identity(

@@ -36,20 +36,20 @@ def reprojection_error(head: HeadModel, tracking: Tracking) -> dict[str, float]:
         head's rotation, and of the rotation that lays the tracker's mean face over each of its own.
     """
     index, valid = head.landmark_index, tracking.valid
-    across = tracking.landmarks[:, OUTER_EYE_LEFT, :2] - tracking.landmarks[:, OUTER_EYE_RIGHT, :2]
-    unit = 100.0 / float(across[valid].norm(dim=-1).mean())
+    eyes = tracking.landmarks[:, [OUTER_EYE_LEFT, OUTER_EYE_RIGHT], :2][valid.numpy()]
+    unit = 100.0 / float(np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=-1).mean())
     lips = torch.isin(index, torch.tensor(LIPS_OUTER + LIPS_INNER))
-    eyes = torch.isin(index, torch.tensor(EYES))
+    eyelids = torch.isin(index, torch.tensor(EYES))
     steady = valid[2:] & valid[1:-1] & valid[:-2]
     stride = -(-len(tracking) // P95_FRAMES)
     sums: dict[str, float] = defaultdict(float)
     sample = []
     for part, ours in landmarks_in_parts(head, tracking, CHUNK, overlap=2):
-        theirs = tracking.landmarks[part][:, index, :2]
+        theirs = torch.from_numpy(tracking.landmarks[part][:, index.numpy(), :2])
         error = (ours - theirs)[:CHUNK][valid[part][:CHUNK]].norm(dim=-1) * unit  # [b, L]
         sums["mean"] += float(error.sum()) / error.shape[1]
         sums["lips"] += float(error[:, lips].sum()) / int(lips.sum())
-        sums["eyes"] += float(error[:, eyes].sum()) / int(eyes.sum())
+        sums["eyes"] += float(error[:, eyelids].sum()) / int(eyelids.sum())
         sample.append(error[::stride])
         counted = steady[part.start : part.start + CHUNK]
         sums["jitter_px"] += _bend(ours, counted)
@@ -88,7 +88,7 @@ def _rigid_rotations(head: HeadModel, tracking: Tracking) -> Tensor:
     parts = [slice(start, start + CHUNK) for start in range(0, len(tracking), CHUNK)]
 
     def arms(part: slice) -> Tensor:
-        points = tracking.landmarks[part][:, head.landmark_index]
+        points = torch.from_numpy(tracking.landmarks[part][:, head.landmark_index.numpy()])
         return points - points.mean(1, keepdim=True)
 
     mean = torch.stack([arms(part).sum(0) for part in parts]).sum(0) / len(tracking)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from talkgs_cli.errors import BadInput
+from talkgs_cli.frame_rows import middles
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.tracking.landmark_points import LIPS_OUTER
 from talkgs_cli.types import LABELS, Tracking
@@ -88,13 +89,12 @@ class FrameWindows:
         self.mouth_weight = mouth_weight
         crop = speaker.crop
         self.intrinsics = torch.from_numpy(crop.intrinsics(tracking.intrinsics.numpy())).float()
-        landmarks = tracking.landmarks.numpy()
-        lips = crop.to_crop(landmarks[:, LIPS_OUTER, :2])  # [T, 20, 2]
+        lips = crop.to_crop(tracking.landmarks[:, LIPS_OUTER, :2])  # [T, 20, 2]
         self.mouth_centre = lips.mean(1)  # [T, 2]
         width = np.percentile(np.ptp(lips[list(candidates), :, 0], axis=1), 99) * 1.25
         self.mouth_half = np.array([width / 2, width * 0.4])
         # The face moves little inside the fixed crop: its own window is fixed in size, not place.
-        self.face_centre = crop.to_crop(landmarks.mean(1)[:, :2])  # [T, 2]
+        self.face_centre = crop.to_crop(middles(tracking.landmarks))  # [T, 2]
         self.below, self.size = self._window(candidates)
 
     def _window(self, candidates: Sequence[int]) -> tuple[NDArray[np.float64], tuple[int, int]]:

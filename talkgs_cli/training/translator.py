@@ -18,6 +18,7 @@ from torch import Tensor
 
 from talkgs_cli.config import TranslatorConfig
 from talkgs_cli.errors import BadInput
+from talkgs_cli.frame_rows import Rows
 from talkgs_cli.networks.base_translator import BaseTranslator
 from talkgs_cli.networks.motion_translator import MotionTranslator, TranslatorDescription
 from talkgs_cli.networks.timing import FEATURE_RATE_HZ, frame_times_s, sample_at
@@ -40,10 +41,11 @@ Array = NDArray[np.float32]
 MIN_FRAMES = 25
 # A little beyond what was seen is still this speaker.
 RANGE_QUANTILES = (0.002, 0.998)
+TYPICAL_FRAMES, TYPICAL_PIECES = 7_500, 15
 
 
 def train_translator(
-    features: Array | None,
+    features: Rows | None,
     mouth: Array | Tensor,
     lip_basis: Array | Tensor,
     opening_pair: tuple[int, int],
@@ -83,7 +85,6 @@ def train_translator(
     basis = np.asarray(lip_basis, np.float32)
     usable = np.asarray(valid, bool).copy()
     if features is not None:
-        features = np.asarray(features, np.float32)
         usable &= frame_times_s(len(mouth), frame_rate) < len(features) / FEATURE_RATE_HZ
     opening = opening_direction(basis, opening_pair)
     _require_material(mouth, usable, opening)
@@ -104,7 +105,7 @@ def train_translator(
             )
         return _without_sound(base, mouth, usable, opening, lip_code, geometry, config)
     times_s = frame_times_s(len(mouth), frame_rate)
-    space = _sound_space(base, features, times_s[usable], config)
+    space = _sound_space(base, features, typical(times_s[usable]), config)
     components = space(features)
     own = slice(0 if base is None else base.about.components, None)
     lag_s = best_lag_s(components[:, own], times_s, mouth @ opening, usable)
@@ -153,8 +154,24 @@ def _without_sound(
     return assemble(frame, parts, Mix(tuned=0.0, fresh=0.0, linear=0.0))
 
 
+def typical(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """At most five minutes of a long clip's times, in a few pieces: a voice's mean needs no more.
+
+    >>> len(typical(np.arange(20000.0))), len(typical(np.arange(100.0)))
+    (7500, 100)
+    """
+    if len(times_s) <= TYPICAL_FRAMES:
+        return times_s
+    length = TYPICAL_FRAMES // TYPICAL_PIECES
+    starts = np.linspace(0, len(times_s) - length, TYPICAL_PIECES).astype(int)
+    return np.concatenate([times_s[start : start + length] for start in starts.tolist()])
+
+
 def _sound_space(
-    base: BaseTranslator | None, features: Array, times_s: Array, config: TranslatorConfig
+    base: BaseTranslator | None,
+    features: Rows,
+    times_s: NDArray[np.float64],
+    config: TranslatorConfig,
 ) -> SoundSpace:
     """The base's components about this voice's mean, then the clip's own."""
     own = sample_at(features, times_s)

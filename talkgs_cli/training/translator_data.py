@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from talkgs_cli.frame_rows import Rows, in_parts
 from talkgs_cli.networks.audio_encoder import SAMPLE_RATE_HZ, AudioEncoder, normalise_loudness
 
 Array = NDArray[np.float32]
@@ -19,6 +20,7 @@ SPEECH_BEFORE_S = 1.5
 # Mouths stay ajar in the short pauses inside a sentence; rest is asked for only after this long.
 SETTLING_S = 0.8
 CLOSED_QUANTILES = (0.03, 0.15)
+FEATURES_AT_ONCE = 4096
 
 
 @dataclass
@@ -93,9 +95,12 @@ class SoundSpace:
         power = np.sqrt(max(float(values[::-1][:kept].mean()), 1e-9))
         return cls(mean, scale, np.ascontiguousarray(top / power, np.float32))
 
-    def __call__(self, features: Array) -> Array:
-        """[..., D] to [..., K]."""
-        return np.asarray(((features - self.mean) * self.scale) @ self.projection, np.float32)
+    def __call__(self, features: Rows) -> Array:
+        """[n, D] to [n, K]."""
+        found = np.empty((len(features), self.projection.shape[1]), np.float32)
+        for part in in_parts(len(features), FEATURES_AT_ONCE):
+            found[part] = ((features[part] - self.mean) * self.scale) @ self.projection
+        return found
 
 
 def opening_direction(lip_basis: Array, opening_pair: tuple[int, int]) -> Array:

@@ -5,11 +5,13 @@ It also finds the lag between sound and mouth, because it is quick enough to try
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from talkgs_cli.frame_rows import in_parts
 from talkgs_cli.networks.motion_translator import NATURAL_LEAD_S
 from talkgs_cli.networks.timing import FEATURE_RATE_HZ, sample_at
 
@@ -20,6 +22,8 @@ SILENCE_STRENGTH = 0.3
 LAGS_S = np.arange(-0.16, 0.2801, 0.02)
 LAG_COMPONENTS = 48
 LAG_FOLDS = 4
+LAG_TAPS = 5
+FRAMES_AT_ONCE = 1024
 # The lag is believed where mouth and sound agree at least this well.
 LAG_MIN_R = 0.4
 
@@ -50,15 +54,58 @@ def design(components: Array, positions: NDArray[np.floating], taps: int) -> Arr
     return around.transpose(0, 2, 1).reshape(len(positions), -1)
 
 
+class Moments:
+    """Sums over weighted pairs of inputs [n, D] and targets [n, Z]: all that a regression needs.
+
+    A clip's inputs, side by side, would take 7 kB a frame.
+    """
+
+    def __init__(self, inputs: int, targets: int) -> None:
+        self.count = 0.0
+        self.mean_in, self.mean_out = np.zeros(inputs), np.zeros(targets)  # sums until `ridge`
+        self.inputs = np.zeros((inputs, inputs))
+        self.both = np.zeros((inputs, targets))
+
+    def add(self, inputs: Array, targets: Array, weight: float = 1.0) -> None:
+        """Count pairs; a negative weight takes them out again."""
+        self.count += weight * len(inputs)
+        self.mean_in += weight * inputs.sum(0, dtype=np.float64)
+        self.mean_out += weight * targets.sum(0, dtype=np.float64)
+        self.inputs += weight * (inputs.T @ inputs).astype(np.float64)
+        self.both += weight * (inputs.T @ targets).astype(np.float64)
+
+    def ridge(self, strength: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Ridge regression; `strength` is relative to a row of unit mean square.
+
+        Returns:
+            Weight [D, Z] and bias [Z].
+        """
+        size = len(self.mean_in)
+        mean_in, mean_out = self.mean_in / self.count, self.mean_out / self.count
+        gram = (self.inputs - self.count * np.outer(mean_in, mean_in)) / size
+        gram[np.diag_indices(size)] += strength
+        weight = np.linalg.solve(
+            gram, (self.both - self.count * np.outer(mean_in, mean_out)) / size
+        )
+        return np.asarray(weight, np.float64), mean_out - mean_in @ weight
+
+
+def _heard(lesson: LinearLesson, rows: NDArray[np.intp], taps: int) -> Moments:
+    """Lip codes of some frames and the sound around them."""
+    found = Moments(lesson.components.shape[1] * taps, lesson.codes.shape[1])
+    for part in in_parts(len(rows), FRAMES_AT_ONCE):
+        inputs = design(lesson.components, lesson.positions[rows[part]], taps)
+        found.add(inputs, lesson.codes[rows[part]])
+    return found
+
+
 def linear_filter(lesson: LinearLesson, taps: int, strength: float) -> tuple[Array, Array]:
     """Ridge regression of lip codes on the sound around each frame.
 
     Returns:
         Weight [Z, K, taps] and bias [Z] of a convolution at 50 Hz.
     """
-    inputs = design(lesson.components, lesson.positions[lesson.usable], taps)
-    targets = lesson.codes[lesson.usable]
-    weight, bias = _ridge(inputs, targets, np.ones(len(inputs), np.float32), strength)
+    weight, bias = _heard(lesson, np.flatnonzero(lesson.usable), taps).ridge(strength)
     return _as_kernel(weight, taps), bias.astype(np.float32)
 
 
@@ -71,25 +118,29 @@ def silence_filter(lesson: LinearLesson, taps: int) -> tuple[Array, Array]:
     if not lesson.silence:
         size = lesson.components.shape[1]
         return np.zeros((1, size, taps), np.float32), np.zeros(1, np.float32)
-    speech = design(lesson.components, lesson.positions[lesson.usable], taps)
-    quiet = np.concatenate(
-        [design(pause, np.arange(0, len(pause), 2.0), taps) for pause in lesson.silence]
-    )
-    inputs = np.concatenate([speech, quiet])
-    targets = np.repeat([0.0, 1.0], [len(speech), len(quiet)])[:, None].astype(np.float32)
-    weights = np.repeat([1.0, len(speech) / len(quiet)], [len(speech), len(quiet)])
-    weight, bias = _ridge(inputs, targets, weights.astype(np.float32), SILENCE_STRENGTH)
+    rows = np.flatnonzero(lesson.usable)
+    moments = Moments(lesson.components.shape[1] * taps, 1)
+    for part in in_parts(len(rows), FRAMES_AT_ONCE):
+        speech = design(lesson.components, lesson.positions[rows[part]], taps)
+        moments.add(speech, np.zeros((len(speech), 1), np.float32))
+    pauses = [design(pause, np.arange(0, len(pause), 2.0), taps) for pause in lesson.silence]
+    share = len(rows) / sum(map(len, pauses))
+    for quiet in pauses:
+        moments.add(quiet, np.ones((len(quiet), 1), np.float32), share)
+    weight, bias = moments.ridge(SILENCE_STRENGTH)
     return _as_kernel(weight, taps), bias.astype(np.float32)
 
 
 def best_strength(lesson: LinearLesson, unseen: NDArray[np.bool_], taps: int) -> float:
     """The regularisation with the least error on frames the lesson leaves out."""
-    inputs = design(lesson.components, lesson.positions[unseen], taps)
-    errors = []
-    for strength in STRENGTHS:
-        weight, bias = linear_filter(lesson, taps, strength)
-        guess = inputs @ weight.reshape(len(weight), -1).T + bias
-        errors.append(float(np.square(guess - lesson.codes[unseen]).mean()))
+    known = _heard(lesson, np.flatnonzero(lesson.usable), taps)
+    filters = [known.ridge(strength) for strength in STRENGTHS]
+    errors = np.zeros(len(STRENGTHS))
+    rows = np.flatnonzero(unseen)
+    for part in in_parts(len(rows), FRAMES_AT_ONCE):
+        inputs = design(lesson.components, lesson.positions[rows[part]], taps)
+        for k, (weight, bias) in enumerate(filters):
+            errors[k] += np.square(inputs @ weight + bias - lesson.codes[rows[part]]).sum()
     return STRENGTHS[int(np.argmin(errors))]
 
 
@@ -117,37 +168,24 @@ def best_lag_s(
     if len(where) < 100:
         return NATURAL_LEAD_S
     few = components[:, :LAG_COMPONENTS]
-    target = amount[where][:, None] - amount[where].mean()
+    target = (amount[where][:, None] - amount[where].mean()).astype(np.float32)
     folds = np.array_split(np.arange(len(where)), 2 * LAG_FOLDS)[::2]
-    ones = np.ones(len(where), np.float32)
     agreement = []
     for lag_s in LAGS_S:
-        inputs = design(few, (times_s[where] + lag_s) * FEATURE_RATE_HZ, 5)
+        positions = (times_s[where] + lag_s) * FEATURE_RATE_HZ
+        whole = Moments(few.shape[1] * LAG_TAPS, 1)
+        for part in in_parts(len(where), FRAMES_AT_ONCE):
+            whole.add(design(few, positions[part], LAG_TAPS), target[part])
         guess, truth = [], []
         for fold in folds:
-            kept = np.ones(len(where), bool)
-            kept[max(0, fold[0] - 12) : fold[-1] + 13] = False
-            weight, bias = _ridge(inputs[kept], target[kept], ones[kept], 1.0)
-            guess.append((inputs[fold] @ weight + bias)[:, 0])
+            near = slice(max(0, fold[0] - 12), fold[-1] + 13)
+            known = copy.deepcopy(whole)
+            known.add(design(few, positions[near], LAG_TAPS), target[near], -1.0)
+            weight, bias = known.ridge(1.0)
+            guess.append((design(few, positions[fold], LAG_TAPS) @ weight + bias)[:, 0])
             truth.append(target[fold, 0])
         agreement.append(np.corrcoef(np.concatenate(guess), np.concatenate(truth))[0, 1])
     if not np.max(agreement) > LAG_MIN_R:
         return NATURAL_LEAD_S
     smoothed = np.convolve(np.pad(agreement, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
     return float(round(LAGS_S[int(np.argmax(smoothed))], 3))
-
-
-def _ridge(
-    inputs: Array, targets: Array, weights: Array, strength: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weighted ridge regression; `strength` is relative to a row of unit mean square."""
-    total = weights.sum()
-    mean_in = (weights @ inputs) / total
-    mean_out = (weights @ targets) / total
-    centred = inputs - mean_in
-    size = inputs.shape[1]
-    weighted = centred * weights[:, None]
-    gram = (weighted.T @ centred).astype(np.float64) / size
-    gram[np.diag_indices(size)] += strength
-    weight = np.linalg.solve(gram, (weighted.T @ (targets - mean_out)).astype(np.float64) / size)
-    return weight, mean_out - mean_in @ weight

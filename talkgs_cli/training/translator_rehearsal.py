@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from talkgs_cli.config import TranslatorConfig
+from talkgs_cli.frame_rows import Rows
 from talkgs_cli.networks.motion_translator import MotionTranslator
 from talkgs_cli.networks.mouth_networks import run_in_pieces
 from talkgs_cli.networks.smoothing import smooth
@@ -64,7 +65,7 @@ def rehearse(
     material: Material,
     mouth: Array,
     frame_rate: Fraction,
-    features: Array,
+    features: Rows,
     config: TranslatorConfig,
     advance: Callable[[int], None],
 ) -> Found:
