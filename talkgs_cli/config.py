@@ -230,9 +230,9 @@ class BaseConfig:
     architecture: str = "conv"
     seed: int = 0
     # Synthetic recordings of about 15 s, in parts: a run that was stopped goes on at the next part.
-    recordings: tuple[int, ...] = (12, 12, 10, 10)
+    recordings: tuple[int, ...] = (24,) * 20
     # Optimiser steps, windows a step, samples of a window at 50 a second.
-    iterations: int = 350
+    iterations: int = 1500
     batch: int = 12
     window_samples: int = 150
     lr: float = 2e-3
@@ -301,11 +301,11 @@ class TranslatorConfig:
     smoothness_weight: float = 1000.0
     # Gaussian smoothing of the result over time, seconds.
     smoothing_s: float = 0.02
-    # Averaging makes mouths timid: their spread is raised to this share of the speaker's own. All
-    # of it would cost accuracy and close the lips where they should not.
-    liveliness: float = 0.85
-    # The gain that does so is kept inside 1 .. this.
-    max_gain: float = 1.2
+    # Averaging makes mouths timid: their spread is raised to this share of the speaker's own.
+    liveliness: float = 0.95
+    # The gain that does so is kept inside 1 .. this: more would open a mouth too wide that hardly
+    # follows the sound.
+    max_gain: float = 1.5
 
     def __post_init__(self) -> None:
         if self.iterations < 0 or self.networks < 0:

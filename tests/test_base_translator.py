@@ -21,6 +21,7 @@ from talkgs_cli.stages.train_translator import train_translator_base
 from talkgs_cli.training.adaptation import interpolated
 from talkgs_cli.training.base import measure_base, train_base
 from talkgs_cli.training.corpus import Corpus, Recording
+from talkgs_cli.training.synthetic_speech import drawn_with
 from talkgs_cli.training.translator import train_translator
 
 TOY = BaseConfig(
@@ -268,8 +269,26 @@ def test_a_prepared_speaker_teaches_a_release(prepared_speaker: Path, tmp_path: 
 
 
 def test_speech_made_before_is_used_again(corpus: Corpus, tmp_path: Path) -> None:
-    corpus.save(tmp_path / "mine-speech" / "part-1.safetensors")
+    made = replace(corpus, made_with=drawn_with(6, "log-mel", seed=1))
+    made.save(tmp_path / "mine-speech" / "part-1.safetensors")
     config = replace(TOY, iterations=3, recordings=(6,))
     train_translator_base([], tmp_path / "mine", config, SilentProgress(), synthetic=True)
     figures = BaseTranslator.load(tmp_path / "mine").about.figures
     assert set(figures) == {"opening_r", "width_r", "active_accuracy"}
+
+
+def test_speech_made_with_other_settings_is_made_again(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus.save(tmp_path / "mine-speech" / "part-1.safetensors")
+    made: list[int] = []
+
+    def draw(recordings: int, encoder: object, progress: object, seed: int) -> Corpus:
+        made.append(recordings)
+        return replace(corpus, made_with=drawn_with(recordings, "log-mel", seed))
+
+    monkeypatch.setattr("talkgs_cli.stages.train_translator.synthetic_corpus", draw)
+    config = replace(TOY, iterations=3, recordings=(6,))
+    for _ in range(2):
+        train_translator_base([], tmp_path / "mine", config, SilentProgress(), synthetic=True)
+    assert made == [6]

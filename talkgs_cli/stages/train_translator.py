@@ -16,7 +16,7 @@ from talkgs_cli.runtime import Progress, peak_rss_mb, require_writable, write_js
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.training.base import measure_base, train_base
 from talkgs_cli.training.corpus import Corpus, Recording
-from talkgs_cli.training.synthetic_speech import synthetic_corpus
+from talkgs_cli.training.synthetic_speech import drawn_with, synthetic_corpus
 
 # Rules keep to about this range of their 0..1 and -1..1 in running speech.
 RULE_RANGE = ((0.0, 0.6), (-0.25, 0.25))
@@ -84,23 +84,19 @@ def _synthetic(out: Path, config: BaseConfig, progress: Progress, accelerator: A
     files = [folder / f"part-{k + 1}.safetensors" for k in range(len(config.recordings))]
     if accelerator is None or accelerator.is_main_process:
         for index, (path, count) in enumerate(zip(files, config.recordings, strict=True)):
+            seed = config.seed + index + 1
+            wanted = drawn_with(count, config.encoder, seed)
             if path.is_file():
-                progress.note(f"Using the synthetic speech in {path}.")
-                continue
-            encoder = load_encoder(config.encoder)
-            part = synthetic_corpus(count, encoder, progress, config.seed + index + 1)
-            part.save(path)
+                if Corpus.load(path).made_with == wanted:
+                    progress.note(f"Using the synthetic speech in {path}.")
+                    continue
+                progress.note(f"{path} was made with other settings; it is made again.")
+            synthetic_corpus(count, load_encoder(config.encoder), progress, seed).save(path)
     if accelerator is not None:
         accelerator.wait_for_everyone()
     corpus = Corpus(config.encoder)
     for path in files:
-        part = Corpus.load(path)
-        if part.encoder != config.encoder:
-            raise BadInput(
-                f"{path} holds {part.encoder} features, not {config.encoder}.",
-                hint=f"Delete {folder} to make it again.",
-            )
-        corpus.recordings += part.recordings
+        corpus.recordings += Corpus.load(path).recordings
     return corpus
 
 

@@ -35,10 +35,17 @@ class Recording:
 
 @dataclass
 class Corpus:
-    """Recordings by one encoder."""
+    """Recordings by one encoder.
+
+    Attributes:
+        encoder: Its name.
+        recordings: In order.
+        made_with: What they were drawn with, so that other settings don't take them for theirs.
+    """
 
     encoder: str
     recordings: list[Recording] = field(default_factory=list)
+    made_with: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -54,7 +61,7 @@ class Corpus:
             for name in ("features", "shifted", "curves", "active"):
                 arrays[f"{index:05d}.{item.voice}.{name}"] = getattr(item, name).astype(np.float16)
         with atomic_path(path) as partial:
-            save_file(arrays, partial, {"encoder": self.encoder})
+            save_file(arrays, partial, {"encoder": self.encoder, "made_with": self.made_with})
 
     @classmethod
     def load(cls, path: Path) -> Corpus:
@@ -69,6 +76,7 @@ class Corpus:
         try:
             with safe_open(path, framework="np") as file:
                 encoder = file.metadata()["encoder"]
+                made_with = file.metadata().get("made_with", "")
                 for key in sorted(file.keys()):
                     index, rest = key.split(".", 1)
                     voice, _, name = rest.rpartition(".")
@@ -79,4 +87,4 @@ class Corpus:
             raise BadInput(
                 f"{path} can't be read as a corpus: {error}", hint="Leave it out to make it again."
             ) from error
-        return cls(encoder, recordings)
+        return cls(encoder, recordings, made_with)

@@ -66,6 +66,11 @@ class _Draft:
     phones: list[Phone]
 
 
+def drawn_with(recordings: int, encoder: str, seed: int) -> str:
+    """What decides a corpus, in words."""
+    return f"{recordings} recordings, {encoder}, seed {seed}"
+
+
 def synthetic_corpus(
     recordings: int, encoder: AudioEncoder, progress: Progress, seed: int = 0
 ) -> Corpus:
@@ -81,7 +86,7 @@ def synthetic_corpus(
         MachineLacks: flite or espeak-ng is missing.
     """
     require_synthesisers()
-    corpus = Corpus(encoder.name)
+    corpus = Corpus(encoder.name, made_with=drawn_with(recordings, encoder.name, seed))
     silent = round(NOT_SPEECH_SHARE * recordings)
     with progress.stage("Making speech", recordings + silent) as advance:
         for index, draft in enumerate(_drafts(recordings, encoder, seed)):

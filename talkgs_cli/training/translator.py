@@ -39,8 +39,9 @@ from talkgs_cli.training.translator_windows import Lesson
 Array = NDArray[np.float32]
 
 MIN_FRAMES = 25
-# A little beyond what was seen is still this speaker.
+# A mouth stays where the speaker's was; the very ends are often a tracker's error.
 RANGE_QUANTILES = (0.002, 0.998)
+OPENING_QUANTILES = (0.002, 0.995)
 TYPICAL_FRAMES, TYPICAL_PIECES = 7_500, 15
 
 
@@ -240,7 +241,7 @@ def _blank(
         "rest": rest,
         "rest_code": lip_code.encode(rest),
         "opening": opening,
-        "opening_range": np.quantile(mouth[usable] @ opening, RANGE_QUANTILES),
+        "opening_range": np.quantile(mouth[usable] @ opening, OPENING_QUANTILES),
     }
     for name, value in values.items():
         getattr(frame, name).copy_(torch.from_numpy(np.asarray(value, np.float32)))

@@ -26,7 +26,10 @@ from talkgs_cli.training.translator_windows import Lesson
 Array = NDArray[np.float32]
 
 # Blocks of the clip that the rehearsal leaves out, as shares of it, and what is dropped around.
+# A long clip can spare four, spread over it: two say too much of two sentences.
 BLOCKS = ((0.375, 0.5), (0.875, 1.0))
+MORE_BLOCKS = ((0.1, 0.16), (0.37, 0.43), (0.63, 0.69), (0.92, 0.98))
+LONG_S = 40.0
 GAP_S = 0.5
 MIN_S = 4.0
 # With a base: a second or two left out of less than this choose badly, and what was learnt from so
@@ -35,12 +38,15 @@ MIN_S = 4.0
 MIN_S_WITH_BASE = 10.0
 UNREHEARSED = Mix(tuned=1.0, fresh=0.0, linear=0.1)
 UNREHEARSED_STRENGTH = 3.0
-TUNED_SHARES = (0.0, 0.3, 0.6, 0.8, 1.0)
-FRESH_SHARES = (0.0, 0.3, 0.5)
-LINEAR_SHARES = (0.0, 0.2, 0.35, 0.5)
-# Own voice in a few unseen seconds says little of other voices, which only the base knows: what
-# never saw the base must lower the error by this share when it is half of the mean.
-PRICE_OF_FRESH = 0.01
+UNREHEARSED_GAIN = 1.2
+# What is best over many blocks of several clips. A few unseen seconds of one clip are a poor judge:
+# what differs must lower the error by this share, and on a short clip, whose rehearsal had to learn
+# from far less than the fit, nothing may differ.
+USUAL = Mix(tuned=1.0, fresh=0.5, linear=0.1)
+PRICE_OF_UNUSUAL = 0.05
+TUNED_SHARES = (0.0, 0.4, 0.7, 1.0)
+FRESH_SHARES = (0.0, 0.5, 1.0)
+LINEAR_SHARES = (0.0, 0.1, 0.35)
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def rehearse(
     blocks = _blocks(lesson.usable, frame_rate, MIN_S_WITH_BASE if material.base else MIN_S)
     fixed = UNREHEARSED if material.base is not None else Mix(1.0, 0.0, config.linear_share)
     if not blocks:
-        gain = config.max_gain if material.base is not None else 1.0
+        gain = UNREHEARSED_GAIN if material.base is not None else 1.0
         return Found(fixed, UNREHEARSED_STRENGTH, gain, {})
     unseen = np.zeros(len(mouth), bool)
     near = np.zeros(len(mouth), bool)
@@ -103,7 +109,9 @@ def rehearse(
 
     mix = fixed
     if material.base is not None and frame.about.networks:
-        mix = _best_mix(small, parts, lesson, unseen, config)
+        mix = USUAL if frame.about.networks > 1 else replace(USUAL, fresh=0.0)
+        if lesson.usable.sum() >= LONG_S * frame_rate:
+            mix = _best_mix(small, parts, lesson, unseen, config, mix)
     opening = frame.opening.numpy()
 
     def guess(gain: float) -> Array:
@@ -125,8 +133,9 @@ def _best_mix(
     lesson: Lesson,
     unseen: NDArray[np.bool_],
     config: TranslatorConfig,
+    usual: Mix,
 ) -> Mix:
-    """The mix with the least error of lip codes on unseen frames."""
+    """The usual mix, unless another has clearly less error of lip codes on unseen frames."""
     components = torch.from_numpy(lesson.components)
     positions = lesson.positions[unseen]
 
@@ -149,12 +158,15 @@ def _best_mix(
     fresh = [of_network(index, 1.0) for index in range(1, count)]
     others = np.mean(fresh, axis=0) if fresh else 0.0
 
+    truth = lesson.codes[unseen]
+
     def price(mix: Mix) -> float:
         networks = (1 - mix.fresh) * tuned[mix.tuned] + mix.fresh * others
         codes = mix.linear * linear + (1 - mix.linear) * networks
-        error = float(np.square(codes - lesson.codes[unseen]).mean())
-        not_base = mix.linear + (1 - mix.linear) * mix.fresh
-        return error * (1 + 2 * PRICE_OF_FRESH * not_base)
+        # A gain follows, so timid parts aren't preferred: only what no gain can mend counts.
+        gain = max(float((codes * truth).sum() / max(np.square(codes).sum(), 1e-9)), 0.0)
+        error = float(np.square(gain * codes - truth).mean())
+        return error * (1 + PRICE_OF_UNUSUAL * (mix != usual))
 
     mixes = [
         Mix(share, new, line)
@@ -171,4 +183,5 @@ def _blocks(usable: NDArray[np.bool_], frame_rate: Fraction, least_s: float) -> 
     if len(where) < least_s * frame_rate:
         return []
     first, count = where[0], where[-1] + 1 - where[0]
-    return [slice(int(first + low * count), int(first + high * count)) for low, high in BLOCKS]
+    shares = MORE_BLOCKS if count > LONG_S * frame_rate else BLOCKS
+    return [slice(int(first + low * count), int(first + high * count)) for low, high in shares]
