@@ -98,7 +98,7 @@ def load_voice(folder: Path) -> Voice:
     eyes_px = torch.linalg.norm(torch.as_tensor(seen[:, 0] - seen[:, 1]), dim=1).mean()
     return Voice(
         name=folder.name,
-        features=stored.values,
+        features=np.asarray(stored.values[:]),
         mouth=pack_mouth(
             tracking.motion, head.head.mouth_expression, tracking.mouth_correctives
         ).numpy(),
@@ -224,7 +224,7 @@ def learn(
     """A translator of the frames in `learnt`; `mix` skips the choice."""
     rehearse = training.rehearse
     if mix is not None:
-        training.rehearse = lambda *_a, **_k: Found(mix, 1.0, 1.0, {})  # type: ignore[assignment]
+        training.rehearse = lambda *_a, **_k: Found(mix, 1.0, 1.0, {})
     try:
         return train_translator(
             voice.features if heard else None,
@@ -297,7 +297,9 @@ def main() -> None:
         for name, make in table.items():
             if chosen.rows and name not in chosen.rows:
                 continue
-            found, foreign, started = [], {}, time.monotonic()
+            found: list[dict[str, float]] = []
+            foreign: dict[str, list[float]] = {}
+            started = time.monotonic()
             for judged, learnt in folds(voice, chosen.folds):
                 translator = make(voice, learnt)
                 guess = np.tile(voice.mouth[learnt].mean(0), (len(voice.mouth), 1))
