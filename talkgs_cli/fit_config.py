@@ -40,6 +40,9 @@ class FitConfig:
     sh_degree: int = 1
     # Speaker-specific BlendShapes: off leaves Gaussians that only follow their triangles.
     blendshapes: bool = True
+    # The blendshapes colour teeth but never move them: upper ones stay with the skull, lower ones
+    # with the jaw.
+    rigid_teeth: bool = True
     # Learnable head embedding: "modes" (pose and the clip's own vertex modes), "head" (the head
     # model's expression, jaw, orientation and translation, as the paper has it) or "off".
     embedding: str = "modes"
@@ -161,6 +164,7 @@ PAPER = FitConfig(
     preset="paper",
     iterations=30000,
     sh_degree=3,
+    rigid_teeth=False,
     embedding="head",
     shape_residual=True,
     motion_from=0.0,

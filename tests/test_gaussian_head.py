@@ -12,7 +12,7 @@ from talkgs_cli.rendering.gaussian_head import GaussianHead
 TRIANGLE = torch.tensor([[0.0, 0, 0], [0.02, 0, 0], [0, 0.01, 0]])
 
 
-def head_on_one_triangle(count: int = 5) -> GaussianHead:
+def head_on_one_triangle(count: int = 5, *, rigid: bool = False) -> GaussianHead:
     torch.manual_seed(0)
     head = GaussianHead(
         triangles=torch.tensor([[0, 1, 2]]),
@@ -24,6 +24,7 @@ def head_on_one_triangle(count: int = 5) -> GaussianHead:
         offset_limit_px=torch.full((count,), 2.0),
         sh_degree=1,
         metres_per_pixel=0.001,
+        rigid=torch.tensor([rigid]),
     )
     with torch.no_grad():
         head.offset.copy_(torch.arange(count).float())
@@ -101,6 +102,23 @@ def test_a_head_is_rebuilt_from_its_state():
             vars(head(TRIANGLE, code)).values(), vars(again(TRIANGLE, code)).values(), strict=True
         ):
             assert torch.equal(one, other)
+
+
+def test_blendshapes_colour_teeth_but_never_move_them():
+    head = head_on_one_triangle(rigid=True)
+    with torch.no_grad():
+        for basis in (head.position_basis, head.rotation_basis, head.color_basis):
+            basis.normal_()
+    still, spoken = (head(TRIANGLE, code) for code in (torch.zeros(16), torch.ones(16)))
+    assert torch.equal(still.means, spoken.means)
+    assert torch.equal(still.quats, spoken.quats)
+    assert not torch.allclose(still.colors, spoken.colors)
+
+
+def test_a_state_from_before_there_were_rigid_triangles_still_loads():
+    head = head_on_one_triangle()
+    state = {name: value for name, value in head.state_dict().items() if name != "rigid"}
+    assert not GaussianHead.from_state(state).rigid.any()
 
 
 def test_gradients_reach_vertices_and_bases():

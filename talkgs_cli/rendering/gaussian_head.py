@@ -55,6 +55,8 @@ class GaussianHead(nn.Module):
             pulled back (zero keeps eyeballs behind their lids).
         sh_degree: Order of the spherical harmonics.
         metres_per_pixel: Size of a crop pixel at the head's distance.
+        rigid: [F] bool, triangles whose Gaussians the blendshapes colour but never move: teeth
+            stay with their bone. None: no such triangle.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class GaussianHead(nn.Module):
         offset_limit_px: Tensor,
         sh_degree: int,
         metres_per_pixel: float,
+        rigid: Tensor | None = None,
     ) -> None:
         super().__init__()
         count = len(binding)
@@ -77,6 +80,9 @@ class GaussianHead(nn.Module):
         self.reference_areas: Tensor
         self.offset_limit_px: Tensor
         self.metres_per_pixel: Tensor
+        self.rigid: Tensor
+        none = torch.zeros(len(triangles), dtype=torch.bool)
+        self.register_buffer("rigid", none if rigid is None else rigid)
         self.register_buffer("triangles", triangles)
         self.register_buffer("binding", binding)
         self.register_buffer("reference_areas", reference_areas)
@@ -103,7 +109,11 @@ class GaussianHead(nn.Module):
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> GaussianHead:
-        """Rebuild a head from its `state_dict` (sizes are read off the tensors)."""
+        """Rebuild a head from its `state_dict` (sizes are read off the tensors).
+
+        States from before there were rigid triangles have none.
+        """
+        state = {"rigid": torch.zeros(len(state["triangles"]), dtype=torch.bool), **state}
         count = len(state["binding"])
         degree = round((state["shN"].shape[1] + 1) ** 0.5) - 1
         blank = torch.zeros(count)
@@ -142,8 +152,9 @@ class GaussianHead(nn.Module):
             code: [16] normalised driving code (see `avatar.DrivingCode`).
         """
         latent = self.w_gamma(code)
-        moves = _blend(self.w_pos(latent), self.position_basis)  # [N, 3] pixels
-        turns = _blend(self.w_rot(latent), self.rotation_basis)  # [N, 4]
+        free = (~self.rigid)[self.binding].to(self.quats.dtype)[:, None]  # [N, 1]
+        moves = free * _blend(self.w_pos(latent), self.position_basis)  # [N, 3] pixels
+        turns = free * _blend(self.w_rot(latent), self.rotation_basis)  # [N, 4]
         shifts = _blend(self.w_color(latent), self.color_basis)  # [N, 3]
         if vertices.device.type == "cpu" and vertices.dtype == self.quats.dtype == torch.float32:
             return PosedGaussians(

@@ -19,6 +19,7 @@ from talkgs_cli.types import LABELS, REGIONS, HeadMotion, Tracking, project
 SAMPLES = 24  # frames looked at
 OPEN_JAW_RAD = 0.25  # opened this far, the mouth shows its inside
 NEAR_FEATURE_IOD = 0.10  # "on the lips or the eyes": within this share of the inter-ocular distance
+BONE = ("upper_teeth", "lower_teeth")
 INTERIOR = ("mouth_interior", "upper_teeth", "lower_teeth", "tongue")
 
 
@@ -97,6 +98,12 @@ class Start:
         )
         return torch.where(interior, self.config.density_mouth_interior, density)
 
+    def _rigid(self, regions: Tensor) -> Tensor:
+        """[F'] bool, triangles that move with their bone alone."""
+        if not self.config.rigid_teeth:
+            return torch.zeros(len(regions), dtype=torch.bool)
+        return torch.isin(regions, torch.tensor([REGIONS.index(name) for name in BONE]))
+
     def colours(self, head: GaussianHead) -> Tensor:
         """[N, 3] mean colour of the pixels a Gaussian projects to over the sampled frames."""
         total = torch.zeros(len(head), 3)
@@ -135,6 +142,7 @@ class Start:
             limit,
             self.config.sh_degree,
             self.metres_per_pixel,
+            self._rigid(regions),
         )
         with torch.no_grad():
             head.sh0.copy_(((self.colours(head) - 0.5) / 0.28209479177387814)[:, None])
