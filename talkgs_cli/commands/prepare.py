@@ -40,6 +40,9 @@ def prepare(
     short_side: Annotated[
         int, Option("--short-side", help="Shrink larger videos to it, in pixels; 2160 keeps 4K.")
     ] = 1080,
+    max_frame_rate: Annotated[
+        int, Option("--max-frame-rate", help="Halve faster rates; 60 keeps 60 frames a second.")
+    ] = 30,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,6 +57,7 @@ def prepare(
         fix_offset=fix_offset,
         encoder=encoder,
         max_short_side=short_side,
+        max_frame_rate=max_frame_rate,
         consent="stated" if stated else "not stated",
     )
     answer = run(video, out, config, console.make_progress(), force=force)

@@ -68,6 +68,7 @@ class Compositor:
         there, here = self._overlap(frame.shape)
         rgb_there = self._at_frame_scale(rgb, cv2.INTER_CUBIC)
         alpha_there = self._at_frame_scale(alpha, cv2.INTER_LINEAR)
+        frame = np.ascontiguousarray(frame)  # for a cut-out the kernels would be compiled again
         pasted = frame.copy()
         if self.inpainter is not None and label is not None:
             maps = self.inpainter.correct(rgb, alpha, self._crop_of(frame), label)

@@ -24,6 +24,7 @@ from talkgs_cli.stages.prepare_folder import (
     stored_answer,
     work_folder,
 )
+from talkgs_cli.stages.prepare_stored import stored_rate, stored_size, what_is_reduced
 from talkgs_cli.stages.prepare_verdict import (
     refuse_too_little_face,
     refuse_too_short,
@@ -96,6 +97,8 @@ def prepare(
         if turns % 2:
             info = replace(info, size=info.size[::-1])
         rate, size = stored_rate(info, config), stored_size(info, config)
+        if said := what_is_reduced(info, rate, size):
+            progress.note(said)
         _copy_video(video, info, speaker, rate, size, turns, progress)
         observations = _track(video, speaker, rate, progress)
         sound = _extract_sound(video, info, speaker, observations, rate, config, progress)
@@ -155,32 +158,6 @@ def prepare(
 
 
 # -- what is stored --------------------------------------------------------------------------------
-
-
-def stored_rate(info: VideoInfo, config: PrepareConfig) -> Fraction:
-    """The constant frame rate of the speaker: the video's own, halved until it is low enough.
-
-    A varying rate becomes the nearest usual one, so that time stays exact.
-    """
-    from talkgs_cli.media.probe import STANDARD_RATES
-
-    rate = info.frame_rate
-    if not info.constant_rate:
-        rate = min(STANDARD_RATES, key=lambda usual: abs(usual / rate - 1))
-    while rate > config.max_frame_rate:
-        rate /= 2
-    return rate
-
-
-def stored_size(info: VideoInfo, config: PrepareConfig) -> tuple[int, int]:
-    """(height, width) of the stored frames: even, and not above `max_short_side`."""
-    from talkgs_cli.media.encoding import even_size
-
-    short = min(info.size)
-    if short <= config.max_short_side:
-        return even_size(info.size)
-    height, width = (round(length * config.max_short_side / short) for length in info.size)
-    return even_size((height, width))
 
 
 def _observations_file(speaker: SpeakerFolder) -> Path:
