@@ -11,8 +11,9 @@ from talkgs_cli import assets
 
 TESTS = Path(__file__).parent
 
-# The made-up speaker with known motion: fixtures `demo_video`, `prepared_speaker`, ...
-pytest_plugins = ["demo_fixtures"]
+# The made-up speaker with known motion (`demo_video`, `prepared_speaker`, ...), a made-up asset
+# (`toy`, `fake_pip`), a Hub with a made-up translator (`hub`).
+pytest_plugins = ["demo_fixtures", "toy_asset", "lips_release"]
 
 
 @pytest.fixture(scope="session", autouse=True)

