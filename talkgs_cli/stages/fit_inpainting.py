@@ -11,6 +11,7 @@ import numpy as np
 
 from talkgs_cli.avatar import Avatar
 from talkgs_cli.config import InpaintingConfig
+from talkgs_cli.metrics.lips import opening
 from talkgs_cli.runtime import disk_errors
 from talkgs_cli.stages.fit_folder import FitJob
 from talkgs_cli.stages.fit_gaussians import without_block
@@ -101,7 +102,8 @@ def _prepare(
     """Pairs to learn from, pairs to judge by."""
     learnt, judged = _frames(job)
     maker = PairMaker(avatar, job.speaker, config, learnt)
-    chooser = PairChooser(job.speaker, maker.alignment, learnt)
+    openings = opening(avatar.tracking.landmarks)
+    chooser = PairChooser(job.speaker, maker.alignment, openings, learnt)
 
     def pairs(targets: list[int], count: int, seed: int) -> list[PackedPair]:
         places = np.linspace(0, len(targets) - 1, min(count, len(targets))).astype(int)

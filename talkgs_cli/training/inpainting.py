@@ -29,7 +29,6 @@ from talkgs_cli.runtime import atomic_path
 from talkgs_cli.training.inpainting_pairs import PackedPair
 
 HOLE_RANGE = (0.6, 1.5)  # the hole's reach is varied by such factors
-SHIFT_PX = 1  # the frame underneath is moved by up to so many working pixels
 GAIN = 0.02  # spread of the gain of frame and target: exposure drifts between frames
 
 
@@ -63,7 +62,7 @@ class SeamBatch:
         side: int,
         generator: torch.Generator | None = None,
     ) -> SeamBatch:
-        """Prepare pairs, with random hole, shift and gain if there is a generator.
+        """Prepare pairs, with random hole and gain if there is a generator.
 
         Args:
             pairs: What to show.
@@ -73,14 +72,13 @@ class SeamBatch:
         """
         rows: list[tuple[Tensor, ...]] = []
         for pair in pairs:
-            shift, reach, gain = (0, 0), hole, torch.ones(3)
+            # What lies underneath is never moved: the network then takes collars from the render.
+            reach, gain = hole, torch.ones(3)
             if generator is not None:
-                moved = torch.randint(-SHIFT_PX, SHIFT_PX + 1, (2,), generator=generator)
-                shift = (int(moved[0]), int(moved[1]))
                 low, high = HOLE_RANGE
                 reach *= low + (high - low) * float(torch.rand((), generator=generator))
                 gain += GAIN * torch.randn(3, generator=generator)
-            view = pair.view(shift)
+            view = pair.view()
             view.reference = np.clip(view.reference * gain.numpy(), 0, 1)
             given = view.inputs(reach, side)
             target = pair.target.astype(np.float32) / 255 * gain.numpy()

@@ -1,8 +1,9 @@
 """Which frame is to lie under which rendered one when the Inpainting Generator is trained.
 
-In `speak` neck, collar and hair underneath are those of the very pose that is rendered. Two frames
-of a clip never agree like that, and a network that sees them disagree learns to distrust what is
-underneath. So pairs are chosen that agree round the face, whatever the mouth does.
+In `speak` neck, collar and hair underneath are those of the very pose that is rendered, only the
+mouth is another. Two frames of a clip never agree like that, and a network that sees them disagree
+learns to distrust what is underneath: it put the render's collar beside the real one. So most pairs
+are the rendered frame itself with the face of another; the rest agree round the face.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ Bytes = NDArray[np.uint8]
 
 NEAREST = 24  # frames nearest in head rotation that are compared
 BEST = 3  # of them, one of those that agree best is taken
+FACE_ONLY = 0.8  # share of the pairs in which only the face is another frame's
+OTHER_MOUTHS = 6  # of the nearest, those whose mouths differ most: one of them is taken then
 APART_S = 0.2  # and at least so far away in time: its neighbours show the same mouth
 MOST_CANDIDATES = 600  # frames compared at most; each is held as a thumbnail
 THUMBNAIL = 64  # pixels
@@ -33,10 +36,17 @@ PROBES = 200  # vertices that tell how the head moved between two frames
 
 @dataclass(frozen=True)
 class Pair:
-    """Frame numbers: the one that is rendered and aimed at, and the one underneath."""
+    """Frame numbers: the one that is rendered and aimed at, and the one underneath.
+
+    Attributes:
+        target: The frame that is rendered.
+        reference: The frame underneath.
+        face_only: Whether only its face lies underneath, in the target's own frame.
+    """
 
     target: int
     reference: int
+    face_only: bool = False
 
 
 class Alignment:
@@ -76,18 +86,23 @@ class Alignment:
 
 
 class PairChooser:
-    """Chooses frames that agree with a target round the face.
+    """Chooses faces with another mouth, and frames that agree with a target round the face.
 
     Args:
         speaker: Where the frames are.
         alignment: Brings one head onto another.
+        openings: [T] how far the mouth is open in each frame of the clip.
         candidates: Frames that may lie underneath.
     """
 
     def __init__(
-        self, speaker: SpeakerFolder, alignment: Alignment, candidates: Sequence[int]
+        self,
+        speaker: SpeakerFolder,
+        alignment: Alignment,
+        openings: NDArray[np.float64],
+        candidates: Sequence[int],
     ) -> None:
-        self.speaker, self.alignment = speaker, alignment
+        self.speaker, self.alignment, self.openings = speaker, alignment, openings
         step = max(1, -(-len(candidates) // MOST_CANDIDATES))
         self.candidates = torch.tensor(candidates[::step])
         self.apart = max(2, round(APART_S * float(speaker.frame_rate)))
@@ -105,12 +120,18 @@ class PairChooser:
         pairs = []
         for target in targets:
             near = self.alignment.nearest(target, self.candidates, self.apart).tolist()
-            options = [Pair(target, reference) for reference in near]
-            options.sort(key=self.disagreement)
+            face_only = bool(torch.rand((), generator=generator) < FACE_ONLY)
+            options = [Pair(target, reference, face_only) for reference in near]
+            options.sort(key=self.likeness_of_mouths if face_only else self.disagreement)
             if options:
-                pick = int(torch.randint(min(BEST, len(options)), (), generator=generator))
+                best = min(OTHER_MOUTHS if face_only else BEST, len(options))
+                pick = int(torch.randint(best, (), generator=generator))
                 pairs.append(options[pick])
         return pairs
+
+    def likeness_of_mouths(self, pair: Pair) -> float:
+        """The less alike the openings of the two mouths, the lower."""
+        return -abs(float(self.openings[pair.target] - self.openings[pair.reference]))
 
     def disagreement(self, pair: Pair) -> float:
         """Mean difference of colours round the face, once the heads lie on each other."""

@@ -1,8 +1,9 @@
 """The pairs that the Inpainting Generator learns from: a rendered frame over another real frame.
 
 The frame underneath is brought to the head pose of the rendered one first, because `speak` renders
-every face in the pose of the frame underneath. What is left between them is what the network is
-for: another mouth and jaw, neck and collar that moved, colours that are not quite the same.
+every face in the pose of the frame underneath; mostly only its face is taken, and what lies round
+it is the rendered frame's own. What is left between them is what the network is for: another mouth
+and jaw, sometimes a neck and a collar that moved, colours that are not quite the same.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from talkgs_cli.avatar import Avatar
+from talkgs_cli.compositing.feather import feather_px
 from talkgs_cli.compositing.inpainter import seam_view
 from talkgs_cli.compositing.seam import (
     STRIDE,
@@ -54,13 +56,13 @@ class PackedPair:
     label: Bytes
     target: Bytes
 
-    def view(self, shift: tuple[int, int] = (0, 0)) -> SeamView:
-        """The window as the network sees it, the frame underneath moved by whole pixels (y, x)."""
+    def view(self) -> SeamView:
+        """The window as the network sees it."""
         return SeamView(
             shrink_bytes(self.render, 1),
             shrink_bytes(self.alpha, 1),
-            shrink_bytes(_moved(self.reference, shift), 1),
-            _moved(self.label, shift),
+            shrink_bytes(self.reference, 1),
+            self.label,
         )
 
 
@@ -103,13 +105,11 @@ class PairMaker:
         targets = torch.tensor([pair.target for pair in pairs])
         renders = self.avatar.render(self.avatar.tracking.motion.at(targets))
         for pair, (rgb, alpha) in zip(pairs, renders, strict=True):
-            matrix = self.alignment(pair)
-            reference = _warped(self.speaker.frame(pair.reference), matrix, cv2.INTER_CUBIC)
-            label = _warped(self.speaker.label(pair.reference), matrix, cv2.INTER_NEAREST)
+            real = self.speaker.frame(pair.target)
+            reference, label = self._underneath(pair, real)
             small_alpha = shrink(alpha, self.grid.factor)
             corner = self.grid.corner(small_alpha)
             view = seam_view(self.grid, corner, rgb, small_alpha, reference, label)
-            real = self.speaker.frame(pair.target)
             target = seam_view(self.grid, corner, rgb, small_alpha, real, label).reference
             yield PackedPair(
                 _bytes(view.render),
@@ -118,6 +118,33 @@ class PairMaker:
                 view.label,
                 _bytes(target),
             )
+
+    def _underneath(self, pair: Pair, real: Bytes) -> tuple[Bytes, Bytes]:
+        """What lies under the render, and its labels."""
+        matrix = self.alignment(pair)
+        other = _warped(self.speaker.frame(pair.reference), matrix, cv2.INTER_CUBIC)
+        other_label = _warped(self.speaker.label(pair.reference), matrix, cv2.INTER_NEAREST)
+        if not pair.face_only:
+            return other, other_label
+        return with_face_of(real, self.speaker.label(pair.target), other, other_label)
+
+
+def with_face_of(
+    frame: Bytes, label: Bytes, other: Bytes, other_label: Bytes
+) -> tuple[Bytes, Bytes]:
+    """A frame with the face of another one that was brought to its pose, and its labels.
+
+    Args:
+        frame: [S, S, 3].
+        label: [S, S] its labels.
+        other: [S, S, 3].
+        other_label: [S, S] its labels.
+    """
+    face = np.maximum(label, other_label) >= LABELS["skin"]
+    wide = cv2.dilate(face.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.float32)
+    share = cv2.GaussianBlur(wide, (0, 0), feather_px(len(frame)))[..., None]
+    mixed = _bytes((other * share + frame * (1 - share)) / 255)
+    return mixed, np.where(share[..., 0] > 0.5, other_label, label)
 
 
 def _bytes(image: NDArray[np.floating]) -> Bytes:
@@ -128,15 +155,3 @@ def _warped(image: Bytes, matrix: NDArray[np.float64], method: int) -> Bytes:
     size = (image.shape[1], image.shape[0])
     warped = cv2.warpAffine(image, matrix, size, flags=method, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped, np.uint8)
-
-
-def _moved(image: Bytes, shift: tuple[int, int]) -> Bytes:
-    """Move an image by whole pixels (y, x); its edge goes on."""
-    if shift == (0, 0):
-        return image
-    y, x = abs(shift[0]), abs(shift[1])
-    room = ((y, y), (x, x)) + ((0, 0),) * (image.ndim - 2)
-    padded = np.pad(image, room, mode="edge")
-    rows = slice(y - shift[0], y - shift[0] + image.shape[0])
-    columns = slice(x - shift[1], x - shift[1] + image.shape[1])
-    return np.ascontiguousarray(padded[rows, columns])
