@@ -1,6 +1,6 @@
 """How far `prepare` is from what really moved, on three motions of the demo speaker.
 
-    python tests/tracking_truth.py
+    python tests/tracking_truth.py [MOTION ...]
 
 prints the table of docs/heads.md: the open head and a FLAME-format file of another person's face,
 with and without alignment to the pixels.
@@ -8,6 +8,7 @@ with and without alignment to the pixels.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def main() -> None:
     flame = write_flame(scratch / "flame.pkl", flame_arrays(face, identity))
     print("| motion | head | pixels | " + " | ".join(COLUMNS) + " | jitter (tracker) |")
     print("|" + "---|" * (4 + len(COLUMNS)))
-    for motion in DEMO_MOTIONS:
+    for motion in sys.argv[1:] or DEMO_MOTIONS:
         video = scratch / f"{motion}.mp4"
         truth = make_demo_video(video, DemoConfig(duration_s=10.0, motion=motion), progress)
         for head in ("open", f"flame:{flame}"):

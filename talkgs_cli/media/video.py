@@ -157,7 +157,7 @@ def transcode(
     size: tuple[int, int],
     frame_rate: Fraction,
     crf: int = 12,
-    preset: str = "veryfast",
+    preset: str = "superfast",
     advance: Callable[[int], None] = lambda frames: None,
     quarter_turns: int = 0,
 ) -> None:

@@ -93,11 +93,12 @@ def _skin_coloured(
     box = _box(candidates, BLUR_PX)
     asked = candidates[box]
     colour = cv2.blur(cv2.cvtColor(frame[box], cv2.COLOR_RGB2YCrCb), (BLUR_PX, BLUR_PX))
-    tested = colour[asked].astype(np.float32)
-    expected = tone * np.minimum(tested[:, :1] / light, 1.2)
-    distance = np.linalg.norm((tested[:, 1:] - 128 - expected) / spread, axis=-1)
+    brightness, red, blue = colour[asked].astype(np.float32).T
+    share = np.minimum(brightness / light, 1.2)
+    off_red = (red - 128 - tone[0] * share) / spread[0]
+    off_blue = (blue - 128 - tone[1] * share) / spread[1]
     alike = np.zeros(asked.shape, np.uint8)
-    alike[asked] = (distance < NECK_COLOUR) & (tested[:, 0] > DARKEST_SKIN * light)
+    alike[asked] = (off_red**2 + off_blue**2 < NECK_COLOUR**2) & (brightness > DARKEST_SKIN * light)
     found = np.zeros_like(candidates)
     found[box] = cv2.medianBlur(alike, BLUR_PX).astype(bool) & asked
     return found
