@@ -7,6 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from talkgs_cli.metrics.lips import loudness_db
+from talkgs_cli.stages.prepare_sound import moved
 from talkgs_cli.stages.prepare_sync import EnergyCurve, estimate_offset_s
 
 
@@ -45,3 +47,30 @@ def test_sound_that_has_nothing_to_do_with_the_mouth_has_no_lag() -> None:
     noise = (0.1 * np.random.default_rng(2).standard_normal(12 * 16_000)).astype(np.float32)
     valid = np.ones(len(landmarks), bool)
     assert estimate_offset_s(landmarks, valid, energy_of(noise), Fraction(25)) is None
+
+
+def test_loudness_gathered_from_blocks_is_that_of_the_samples() -> None:
+    _, samples = talking(0.0)
+    for rate in (Fraction(25), Fraction(30000, 1001)):
+        count = int(len(samples) / 16_000 * rate)
+        found = energy_of(samples).loudness_db(count, rate)
+        exact = loudness_db(samples, 16_000, count, rate)
+        loud = exact > -60
+        assert np.abs(found - exact)[loud].max() < 0.5
+        assert np.abs(found - exact)[loud].mean() < 0.1
+
+
+def test_a_moved_sound_is_the_same_however_it_is_cut() -> None:
+    sound = np.arange(1, 101, dtype=np.float32)
+    for earlier in (-30, 0, 30, 200):
+        for length in (50, 100, 160):
+            whole, pieces = (
+                np.concatenate([*moved(np.array_split(sound, n), earlier / 16_000, length)])
+                for n in (1, 9)
+            )
+            assert np.array_equal(whole, pieces)
+            assert len(whole) == length
+            expected = np.zeros(400, np.float32)
+            expected[100:200] = sound
+            start = 100 + earlier
+            assert np.array_equal(whole, np.pad(expected, (0, 300))[start : start + length])
