@@ -229,13 +229,10 @@ def _start_from(state: FrameState, keys: Tensor, solved: FrameState) -> None:
 
     Distance and size were settled together with the identity, so the depth moves along.
     """
-    frames = np.arange(len(state.jaw))
     at = keys.numpy()
 
     def between(values: Tensor) -> Tensor:
-        flat = values.flatten(1).numpy()
-        columns = [np.interp(frames, at, column) for column in flat.T]
-        return torch.from_numpy(np.stack(columns, axis=1)).float().view(len(frames), -1)
+        return _interpolated(values, at, len(state.jaw))
 
     state.expression = between(solved.expression)
     state.jaw = between(solved.jaw)
@@ -306,14 +303,21 @@ def _spread_over_time(
     world_to_camera = torch.eye(4).repeat(count, 1, 1)
     world_to_camera[:, :3, :3] = torch.from_numpy(Slerp(used, turns)(wanted).as_matrix()).float()
 
-    def filled(values: Tensor) -> Tensor:
-        columns = [np.interp(np.arange(count), used, column) for column in values.numpy().T]
-        return torch.from_numpy(np.stack(columns, axis=1)).float()
-
-    world_to_camera[:, :3, 3] = filled(state.translation)
-    return HeadMotion(
-        filled(state.expression), filled(state.jaw), filled(correctives), world_to_camera
+    world_to_camera[:, :3, 3] = _interpolated(state.translation, used, count)
+    expression, jaw, corrective = (
+        _interpolated(values, used, count) for values in (state.expression, state.jaw, correctives)
     )
+    return HeadMotion(expression, jaw, corrective, world_to_camera)
+
+
+def _interpolated(values: Tensor, at: NDArray[np.integer], count: int) -> Tensor:
+    """[N, D] values of the frames `at`, linearly to all frames: [count, D] float32."""
+    found = torch.empty(count, values.shape[1])
+    frames = np.arange(count)
+    for column in range(values.shape[1]):  # whole, float64 would be the peak of a long clip
+        line = np.interp(frames, at, values[:, column].numpy())
+        found[:, column] = torch.from_numpy(line)
+    return found
 
 
 def projected_landmarks(head: HeadModel, tracking: Tracking, chunk: int = 256) -> Tensor:
