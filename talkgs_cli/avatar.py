@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from talkgs_cli.errors import BadInput
+from talkgs_cli.frame_rows import in_parts
 from talkgs_cli.heads import load_head
 from talkgs_cli.heads.speaker_head import SpeakerHead
 from talkgs_cli.rendering import rasterize
@@ -147,11 +148,11 @@ class Avatar:
 
     def codes(self, motion: HeadMotion) -> Tensor:
         """[T, 16] driving codes of a motion, in pieces: memory hardly grows with its length."""
-        codes = []
-        for start in range(0, len(motion), FRAMES_AT_ONCE):
-            part = motion.at(slice(start, start + FRAMES_AT_ONCE))
-            codes.append(self.code(posed_landmarks(self.head, part), part.world_to_camera))
-        return torch.cat(codes)
+        codes = torch.empty(len(motion), CODE_SIZE)
+        for rows in in_parts(len(motion), FRAMES_AT_ONCE):
+            part = motion.at(rows)
+            codes[rows] = self.code(posed_landmarks(self.head, part), part.world_to_camera)
+        return codes
 
     @torch.no_grad()
     def render(self, motion: HeadMotion) -> Iterator[tuple[NDArray[np.float32], ...]]:

@@ -101,7 +101,10 @@ def in_parts(count: int, size: int = ROWS_AT_ONCE) -> Iterator[slice]:
 
 def middles(landmarks: Rows) -> NDArray[np.float32]:
     """[T, 2] mean place of the points [T, L, 2 or 3] of each frame."""
-    return np.concatenate([landmarks[part].mean(1)[:, :2] for part in in_parts(len(landmarks))])
+    found = np.empty((len(landmarks), 2), np.float32)
+    for part in in_parts(len(landmarks)):
+        found[part] = landmarks[part].mean(1)[:, :2]
+    return found
 
 
 class RowWriter:

@@ -44,12 +44,9 @@ class Closures:
         row = {int(index): k for k, index in enumerate(head.landmark_index)}
         pairs = [pair for pair in (*LIDS, *LIPS) if pair[0] in row and pair[1] in row]
         rows = torch.tensor([[row[upper], row[lower]] for upper, lower in pairs]).reshape(-1, 2)
-        apart = np.concatenate(  # [T, P, 2] pixels
-            [
-                (fitted[:, rows[:, 1]] - fitted[:, rows[:, 0]]).numpy()
-                for _, fitted in landmarks_in_parts(head, tracking)
-            ]
-        )
+        apart = np.empty((len(tracking), len(pairs), 2), np.float32)  # pixels
+        for part, fitted in landmarks_in_parts(head, tracking):
+            apart[part] = (fitted[:, rows[:, 1]] - fitted[:, rows[:, 0]]).numpy()
         seen = tracking.landmarks[:, np.reshape(pairs, (-1, 2)).astype(int), :2]  # [T, P, 2, 2]
         self._missing: NDArray[np.float32] = (seen[:, :, 1] - seen[:, :, 0] - apart) * scale
         corners, weights = head.landmark_vertices[rows], head.landmark_weights[rows]

@@ -50,7 +50,7 @@ def reprojection_error(head: HeadModel, tracking: Tracking) -> dict[str, float]:
         sums["mean"] += float(error.sum()) / error.shape[1]
         sums["lips"] += float(error[:, lips].sum()) / int(lips.sum())
         sums["eyes"] += float(error[:, eyelids].sum()) / int(eyelids.sum())
-        sample.append(error[::stride])
+        sample.append(error[::stride].clone())  # a view would keep the whole part
         counted = steady[part.start : part.start + CHUNK]
         sums["jitter_px"] += _bend(ours, counted)
         sums["raw_jitter_px"] += _bend(theirs, counted)
@@ -92,10 +92,10 @@ def _rigid_rotations(head: HeadModel, tracking: Tracking) -> Tensor:
         return points - points.mean(1, keepdim=True)
 
     mean = torch.stack([arms(part).sum(0) for part in parts]).sum(0) / len(tracking)
-    turns = []
+    turns = torch.empty(len(tracking), 3, 3)
     for part in parts:
         left, _, right = torch.linalg.svd(arms(part).transpose(1, 2) @ mean)
         sign = torch.ones(len(left), 3)
         sign[:, 2] = torch.linalg.det(left @ right).sign()
-        turns.append(left @ torch.diag_embed(sign) @ right)
-    return torch.cat(turns)
+        turns[part] = left @ torch.diag_embed(sign) @ right
+    return turns
