@@ -251,14 +251,16 @@ class SpeakerFolder:
 
     def load_tracking(self) -> Tracking:
         """Read tracking.safetensors; the landmarks stay on disk."""
+        import torch
         from safetensors import safe_open
 
         from talkgs_cli.frame_rows import FrameRows
         from talkgs_cli.types import HeadMotion, Tracking
 
-        with safe_open(self.tracking_file, framework="pt") as file:
+        # For torch the whole file would be mapped, and count as memory.
+        with safe_open(self.tracking_file, framework="np") as file:
             fields = {
-                name: file.get_tensor(name)
+                name: torch.from_numpy(file.get_tensor(name))
                 for name in file.keys()  # noqa: SIM118
                 if name != "landmarks"
             }

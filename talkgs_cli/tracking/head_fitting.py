@@ -18,7 +18,7 @@ from torch import Tensor
 
 from talkgs_cli.errors import BadInput
 from talkgs_cli.frame_rows import Rows, in_parts
-from talkgs_cli.runtime import Progress
+from talkgs_cli.runtime import Progress, one_thread
 from talkgs_cli.tracking.correctives import Spreading, learn_correctives
 from talkgs_cli.tracking.landmark_points import (
     EYES,
@@ -72,6 +72,7 @@ class _ClipObservations:
         return Observations(points, self.weights, self.eye_distance, self.intrinsics)
 
 
+@one_thread()  # their number would show in the last digits
 def fit_head(
     head: HeadModel,
     landmarks: Rows,
