@@ -23,12 +23,15 @@ SAMPLE_RATE_HZ = 16_000
 SOUND_AT_ZERO = {"async": 1, "first_pts": 0}  # sound that starts late is led in by silence
 
 
-def read_audio(path: Path, sample_rate_hz: int = SAMPLE_RATE_HZ) -> NDArray[np.float32]:
+def read_audio(
+    path: Path, sample_rate_hz: int = SAMPLE_RATE_HZ, *, duration_s: Fraction | None = None
+) -> NDArray[np.float32]:
     """Decode the first sound stream of a file to mono.
 
     Args:
         path: Sound or video file.
         sample_rate_hz: Rate to resample to.
+        duration_s: How much to read; without it, all.
 
     Returns:
         [S] float32 in -1..1; sample 0 is at time 0 of the file.
@@ -36,7 +39,7 @@ def read_audio(path: Path, sample_rate_hz: int = SAMPLE_RATE_HZ) -> NDArray[np.f
     Raises:
         BadInput: no such file, no sound in it, or no samples.
     """
-    return np.concatenate(list(SoundStream(path, sample_rate_hz)))
+    return np.concatenate(list(SoundStream(path, sample_rate_hz, duration_s=duration_s)))
 
 
 class SoundStream:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from talkgs_cli.avatar import speaker_head
 from talkgs_cli.config import TranslatorConfig
@@ -33,6 +32,8 @@ LIP_POINTS = (*LIPS_OUTER, *LIPS_INNER)
 OPENING = (LIP_POINTS.index(INNER_LIP_UPPER), LIP_POINTS.index(INNER_LIP_LOWER))
 CORNERS = (0, 10)
 """Right and left corner among `LIP_POINTS`."""
+# Pauses are made to follow excerpts of this much of the speaker's sound: an hour of it is as good.
+OWN_VOICE_S = Fraction(120)
 
 
 def fit_translator(job: FitJob, config: TranslatorConfig) -> dict[str, Any] | None:
@@ -52,8 +53,8 @@ def fit_translator(job: FitJob, config: TranslatorConfig) -> dict[str, Any] | No
     if not speaker.has_audio and base is None:
         progress.note("The clip has no sound: this speaker can't be driven by audio yet.")
         return None
-    samples = read_audio(speaker.audio) if speaker.has_audio else None
-    translator = translator_of(speaker, tracking, config, base, progress, samples)
+    heard = speaker.has_audio
+    translator = translator_of(speaker, tracking, config, base, progress, heard=heard)
     translator.save(speaker.translator)
     return _told(translator, config)
 
@@ -64,7 +65,8 @@ def translator_of(
     config: TranslatorConfig,
     base: BaseTranslator | None,
     progress: Progress,
-    samples: NDArray[np.float32] | None,
+    *,
+    heard: bool,
 ) -> MotionTranslator:
     """The voice-to-mouth model of a speaker.
 
@@ -74,14 +76,16 @@ def translator_of(
         config: Settings.
         base: What to start from.
         progress: Told of the work.
-        samples: [n] the clip's sound at 16 kHz; None takes the base as it is, with these lips.
+        heard: Learn from the clip's sound; otherwise the base is taken as it is, with these lips.
     """
     features, silence = None, []
-    if samples is not None:
+    if heard:
         encoder = load_encoder(config.encoder)
         stored = speaker.load_audio_features()
-        features = stored.values if stored.encoder == encoder.name else encoder.encode(samples)
-        silence = silence_features(encoder, samples)
+        same = stored.encoder == encoder.name
+        features = stored.values if same else encoder.encode(read_audio(speaker.audio))
+        own_voice = read_audio(speaker.audio, duration_s=OWN_VOICE_S)
+        silence = silence_features(encoder, own_voice)
     head = speaker_head(tracking)
     chosen = tracking.valid.clone()
     chosen[speaker.splits()[0].stop :] = False

@@ -102,7 +102,9 @@ def borrowed_translator(speaker: SpeakerFolder, base: BaseTranslator) -> MotionT
     from talkgs_cli.stages.fit_translator import translator_of
 
     config = TranslatorConfig(encoder=base.about.encoder)
-    return translator_of(speaker, speaker.load_tracking(), config, base, SilentProgress(), None)
+    return translator_of(
+        speaker, speaker.load_tracking(), config, base, SilentProgress(), heard=False
+    )
 
 
 def _encoder_of(release: TranslatorRelease) -> str:
