@@ -141,7 +141,7 @@ def test_perfect_tracking_has_no_truth_error_and_a_turned_one_has_its_angle(demo
     landmarks = torch.zeros(len(truth), 478, 3)
     landmarks[:, truth.landmark_index, :2] = truth.landmarks
     tracking = Tracking(
-        landmarks=landmarks,
+        landmarks=landmarks.numpy(),
         blendshapes=torch.zeros(len(truth), 52),
         valid=torch.ones(len(truth), dtype=torch.bool),
         intrinsics=truth.intrinsics,
