@@ -57,11 +57,7 @@ def test_a_step_in_plain_torch_agrees_with_the_fused_one(prepared_speaker: Path,
     from talkgs_cli.training import objective
 
     def plain(self, vertices, code):
-        latent = self.w_gamma(code)
-        moves = gaussian_head._blend(self.w_pos(latent), self.position_basis)
-        turns = gaussian_head._blend(self.w_rot(latent), self.rotation_basis)
-        shifts = gaussian_head._blend(self.w_color(latent), self.color_basis)
-        return self._pose(vertices, moves, turns, shifts)
+        return self._pose(vertices, *self.blended(code))
 
     monkeypatch.setattr(gaussian_head.GaussianHead, "forward", plain)
     monkeypatch.setattr(objective, "ssim", ssim_reference)

@@ -151,11 +151,7 @@ class GaussianHead(nn.Module):
                 the triangles' rotations are taken as given.
             code: [16] normalised driving code (see `avatar.DrivingCode`).
         """
-        latent = self.w_gamma(code)
-        free = (~self.rigid)[self.binding].to(self.quats.dtype)[:, None]  # [N, 1]
-        moves = free * _blend(self.w_pos(latent), self.position_basis)  # [N, 3] pixels
-        turns = free * _blend(self.w_rot(latent), self.rotation_basis)  # [N, 4]
-        shifts = _blend(self.w_color(latent), self.color_basis)  # [N, 3]
+        moves, turns, shifts = self.blended(code)
         if vertices.device.type == "cpu" and vertices.dtype == self.quats.dtype == torch.float32:
             return PosedGaussians(
                 *fused_pose(
@@ -176,6 +172,20 @@ class GaussianHead(nn.Module):
                 )
             )
         return self._pose(vertices, moves, turns, shifts)
+
+    def blended(self, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the blendshapes add at a driving code.
+
+        Returns:
+            [N, 3] moves in pixels and [N, 4] turns, none on rigid triangles; [N, 3] colours.
+        """
+        latent = self.w_gamma(code)
+        free = (~self.rigid)[self.binding].to(self.quats.dtype)[:, None]  # [N, 1]
+        return (
+            free * _blend(self.w_pos(latent), self.position_basis),
+            free * _blend(self.w_rot(latent), self.rotation_basis),
+            _blend(self.w_color(latent), self.color_basis),
+        )
 
     def _pose(
         self, vertices: Tensor, moves: Tensor, turns: Tensor, shifts: Tensor
