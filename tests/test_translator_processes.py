@@ -99,7 +99,9 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
 def test_the_launched_command_writes_and_tells_once(tmp_path: Path) -> None:
     small_corpus().save(tmp_path / "lips-corpus.safetensors")
     command = ["-m", "talkgs_cli", "translator", "train", "--synthetic", "--out", "lips"]
-    run = launch(*command, "--encoder=log-mel", "--iterations=5", "--json", cwd=tmp_path)
+    run = launch(
+        *command, "--encoder=log-mel", "--iterations=5", "--parts=1", "--json", cwd=tmp_path
+    )
     assert run.returncode == 0, run.stderr
     answer = json.loads(run.stdout)  # one object: the other process says nothing
     assert answer["translator"] == "lips"

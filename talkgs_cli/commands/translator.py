@@ -108,6 +108,10 @@ def train(
     iterations: Annotated[
         int, Option("--iterations", help="Optimiser steps of a batch each.")
     ] = BaseConfig.iterations,
+    parts: Annotated[
+        int,
+        Option("--parts", min=1, help="Parts of synthetic speech, 7 minutes each."),
+    ] = len(BaseConfig.recordings),
     seed: Annotated[int, Option("--seed", help="Seed of everything random.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -121,7 +125,11 @@ def train(
     from talkgs_cli.training.processes import accelerator_here, is_main
 
     config = BaseConfig(
-        architecture=architecture, encoder=encoder, seed=seed, iterations=iterations
+        architecture=architecture,
+        encoder=encoder,
+        seed=seed,
+        recordings=BaseConfig.recordings[:1] * parts,
+        iterations=iterations,
     )
     folders = [SpeakerFolder.open_(path) for path in speakers or []]
     accelerator = accelerator_here()
