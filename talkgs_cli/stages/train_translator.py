@@ -87,7 +87,7 @@ def _synthetic(out: Path, config: BaseConfig, progress: Progress, accelerator: A
             seed = config.seed + index + 1
             wanted = drawn_with(count, config.encoder, seed)
             if path.is_file():
-                if Corpus.load(path).made_with == wanted:
+                if Corpus.origin(path) == wanted:
                     progress.note(f"Using the synthetic speech in {path}.")
                     continue
                 progress.note(f"{path} was made with other settings; it is made again.")

@@ -63,6 +63,17 @@ class Corpus:
         with atomic_path(path) as partial:
             save_file(arrays, partial, {"encoder": self.encoder, "made_with": self.made_with})
 
+    @staticmethod
+    def origin(path: Path) -> str:
+        """`made_with` of a file, without reading its arrays; empty where there is none to trust."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="np") as file:
+                return str((file.metadata() or {}).get("made_with", ""))
+        except (SafetensorError, OSError):
+            return ""
+
     @classmethod
     def load(cls, path: Path) -> Corpus:
         """Read it back.
