@@ -27,6 +27,7 @@ from talkgs_cli.media.audio import write_wav
 from talkgs_cli.media.encoding import VideoWriter, even_size
 from talkgs_cli.media.ffmpeg import failure, ffmpeg_program
 from talkgs_cli.media.probe import probe as probe_video
+from talkgs_cli.media.probe import probe_stream
 from talkgs_cli.media.video import frame_count, read_frames, transcode
 
 
@@ -97,6 +98,32 @@ def test_transcoding_gives_a_constant_rate_the_sound_and_progress(tmp_path: Path
     assert info.frame_rate == 30
     assert info.has_audio
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
+
+
+@pytest.mark.parametrize(
+    ("matrix", "tags"),
+    [
+        ("bt601", ""),
+        ("bt601", "range=tv:colorspace=bt470bg:color_primaries=bt470bg:color_trc=smpte170m"),
+        ("bt601", "range=tv:colorspace=smpte170m"),
+        ("bt601", "range=pc:colorspace=smpte170m"),
+        ("bt709", "range=tv:colorspace=bt709"),
+    ],
+)
+def test_transcoding_keeps_the_colours_of_any_tags(matrix: str, tags: str, tmp_path: Path) -> None:
+    tagged = write_video(tmp_path / "tagged.mp4", [patches()] * 3, crf=4)
+    source = tmp_path / "source.mp4"
+    levels = "pc" if "range=pc" in tags else "tv"
+    change = f"scale=in_color_matrix=bt709:out_color_matrix={matrix}:in_range=tv:out_range={levels}"
+    tag = f"setparams={tags}" if tags else "setparams=colorspace=unknown:color_primaries=unknown"
+    run_ffmpeg(
+        *("-i", str(tagged), "-vf", f"{change},format=yuv420p,{tag}"),
+        *("-c:v", "libx264", "-crf", "4", str(source)),
+    )
+    transcode(source, tmp_path / "copy.mp4", (96, 128), Fraction(25))
+    frame = next(iter(read_frames(tmp_path / "copy.mp4")))
+    assert np.abs(frame[48, 16::32].astype(int) - PATCHES).max() <= 6
+    assert "bt709" in probe_stream(tmp_path / "copy.mp4").matrix
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])

@@ -36,12 +36,16 @@ class VideoStream:
 
     Attributes:
         info: Size, rate, length, sound.
+        pixels: ffmpeg's name of the pixel format, or "".
+        full_range: Whether black is 0 and white the largest number.
         matrix: Colour matrix as tagged, or "" where it is not.
         transfer: Transfer curve as tagged, or "".
         interlaced: Whether two fields make a frame.
     """
 
     info: VideoInfo
+    pixels: str
+    full_range: bool
     matrix: str
     transfer: str
     interlaced: bool
@@ -86,7 +90,8 @@ def probe_stream(path: Path) -> VideoStream:
         constant_rate=constant,
     )
     interlaced = re.search(r"\b(top|bottom) first|\binterlaced", line) is not None
-    return VideoStream(info, matrix, transfer, interlaced)
+    pixels, full_range = _pixel_format(line)
+    return VideoStream(info, pixels, full_range, matrix, transfer, interlaced)
 
 
 def picture_duration_s(path: Path) -> float:
@@ -196,6 +201,14 @@ def _exact_rate(text: str) -> Fraction:
         if abs(rate - exact) <= Fraction(6, 1000):
             return exact
     return rate
+
+
+def _pixel_format(line: str) -> tuple[str, bool]:
+    """(pixel format, whether its range is the full one)."""
+    found = re.search(r"Video: [^(,]+(?:\([^)]*\) ?)*, (\w+)(\(pc\b)?", line)
+    if found is None:
+        return "", False
+    return found[1], bool(found[2]) or found[1].startswith("yuvj")
 
 
 def _colour_tags(line: str) -> tuple[str, str]:
