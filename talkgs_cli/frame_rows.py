@@ -71,6 +71,10 @@ class FrameRows:
             found[part] = self._read(wanted[part])[inner]
         return found
 
+    def first(self, count: int) -> FrameRows:
+        """The first `count` rows, or all there are; they stay on disk."""
+        return FrameRows(self.path, (min(count, len(self)), *self.shape[1:]), self._offset)
+
     def _read(self, wanted: NDArray[np.integer]) -> NDArray[np.float32]:
         found = np.empty((len(wanted), *self.shape[1:]), np.float32)
         bounds = np.flatnonzero(np.diff(wanted) != 1) + 1
@@ -87,6 +91,11 @@ class FrameRows:
 
 Rows: TypeAlias = FrameRows | NDArray[np.float32]
 """A whole clip's array [T, ...], on disk or in memory."""
+
+
+def first_rows(rows: Rows, count: int) -> Rows:
+    """The first `count` rows, or all there are; those on disk stay there."""
+    return rows.first(count) if isinstance(rows, FrameRows) else rows[:count]
 
 
 def in_parts(count: int, size: int = ROWS_AT_ONCE) -> Iterator[slice]:

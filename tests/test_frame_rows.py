@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from talkgs_cli.frame_rows import FrameRows, RowWriter, middles
+from talkgs_cli.frame_rows import FrameRows, RowWriter, first_rows, middles
 
 VALUES = np.random.default_rng(0).standard_normal((1300, 7, 3)).astype(np.float32)
 
@@ -72,11 +72,24 @@ def test_the_middle_of_a_frame_is_the_mean_of_its_points(rows: FrameRows) -> Non
     assert np.allclose(middles(rows), VALUES[..., :2].mean(1), atol=1e-6)
 
 
+def test_the_first_rows_stay_on_disk(tmp_path: Path) -> None:
+    values = np.arange(30, dtype=np.float32).reshape(10, 3)
+    with RowWriter(tmp_path / "r.safetensors", "x", (3,)) as writer:
+        for row in values:
+            writer.append(row)
+        writer.finish({}, {})
+    first = first_rows(FrameRows.of(tmp_path / "r.safetensors", "x"), 4)
+    assert isinstance(first, FrameRows)
+    assert np.array_equal(first[:], values[:4])
+    assert np.array_equal(first[-1], values[3])
+    assert len(first_rows(values, 99)) == 10
+
+
 MEASURE = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from talkgs_cli.frame_rows import FrameRows, RowWriter
+from talkgs_cli.frame_rows import FrameRows, RowWriter, first_rows
 path = Path(sys.argv[1])
 row = np.ones((478, 3), np.float32)
 FrameRows, RowWriter, np.linalg.norm(row)

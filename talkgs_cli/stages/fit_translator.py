@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import ceil
 from typing import Any
 
 import torch
 
 from talkgs_cli.avatar import speaker_head
 from talkgs_cli.config import TranslatorConfig
+from talkgs_cli.frame_rows import first_rows
 from talkgs_cli.heads.speaker_head import SpeakerHead
 from talkgs_cli.media.audio import read_audio
 from talkgs_cli.networks.audio_encoder import load_encoder
 from talkgs_cli.networks.base_translator import BaseTranslator
 from talkgs_cli.networks.motion_translator import MotionTranslator
+from talkgs_cli.networks.timing import FEATURE_RATE_HZ
 from talkgs_cli.runtime import Progress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages.fit_folder import FitJob
@@ -34,6 +37,9 @@ CORNERS = (0, 10)
 """Right and left corner among `LIP_POINTS`."""
 # Pauses are made to follow excerpts of this much of the speaker's sound: an hour of it is as good.
 OWN_VOICE_S = Fraction(120)
+# A longer clip is listened to for so long, of frames that may be learnt from: more than that hardly
+# teaches anything new, and what is learnt from lies in memory.
+LESSON_S = 600
 
 
 def fit_translator(job: FitJob, config: TranslatorConfig) -> dict[str, Any] | None:
@@ -78,23 +84,29 @@ def translator_of(
         progress: Told of the work.
         heard: Learn from the clip's sound; otherwise the base is taken as it is, with these lips.
     """
+    head = speaker_head(tracking)
+    mouth = pack_mouth(tracking.motion, head.head.mouth_expression, tracking.mouth_correctives)
+    chosen = tracking.valid.clone()
+    chosen[speaker.splits()[0].stop :] = False
+    frames = lesson_frames(chosen, speaker.frame_rate)
     features, silence = None, []
     if heard:
         encoder = load_encoder(config.encoder)
         stored = speaker.load_audio_features()
         same = stored.encoder == encoder.name
-        features = stored.values if same else encoder.encode(read_audio(speaker.audio))
+        lesson_s = frames / speaker.frame_rate + 1  # a mouth may lag behind its sound
+        if same:
+            features = first_rows(stored.values, ceil(lesson_s * FEATURE_RATE_HZ))
+        else:
+            features = encoder.encode(read_audio(speaker.audio, duration_s=lesson_s))
         own_voice = read_audio(speaker.audio, duration_s=OWN_VOICE_S)
         silence = silence_features(encoder, own_voice)
-    head = speaker_head(tracking)
-    chosen = tracking.valid.clone()
-    chosen[speaker.splits()[0].stop :] = False
     return train_translator(
         features,
-        pack_mouth(tracking.motion, head.head.mouth_expression, tracking.mouth_correctives),
+        mouth[:frames],
         lip_basis(head, tracking.motion.at(chosen), tracking.mouth_correctives),
         OPENING,
-        chosen,
+        chosen[:frames],
         speaker.frame_rate,
         config,
         progress,
@@ -102,6 +114,16 @@ def translator_of(
         base=base,
         corner_pair=CORNERS,
     )
+
+
+def lesson_frames(usable: torch.Tensor, frame_rate: Fraction) -> int:
+    """How many of a clip's frames to look at: up to the one that makes `LESSON_S` of usable ones.
+
+    >>> lesson_frames(torch.ones(20_000, dtype=torch.bool), Fraction(25))
+    15000
+    """
+    enough = torch.nonzero(usable.cumsum(0) >= round(LESSON_S * frame_rate))
+    return int(enough[0]) + 1 if len(enough) else len(usable)
 
 
 def _told(translator: MotionTranslator, config: TranslatorConfig) -> dict[str, Any]:
