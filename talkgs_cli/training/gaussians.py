@@ -191,6 +191,9 @@ class GaussianTrainer:
             self.take_step(frame.to(self.device))
             self._after_step(frame, log)
             self.spent_s += time.monotonic() - started
+            # After the clock, which says whether this was the last step of a fit by the minute.
+            if self.step % self.config.validate_every == 0 or self.done >= 1:
+                self._validate(log)
             if self.step % LOG_EVERY == 0 or self.done >= 1:
                 per_step = round(self.spent_s / self.step, 4)
                 loss = None if math.isnan(self.smooth) else round(self.smooth, 5)
@@ -201,7 +204,8 @@ class GaussianTrainer:
 
     def _after_step(self, frame: TrainingFrame, log: Log) -> None:
         means2d = self.objective.means2d
-        if means2d is not None and hasattr(means2d, "absgrad"):
+        broken = self.bad_steps > 0  # its gradients may hold a NaN, which a sum would keep
+        if means2d is not None and hasattr(means2d, "absgrad") and not broken:
             height, width = frame.mask.shape
             self.density.collect(means2d, (height, width))
         if self.density.due(self.step, self.done):
@@ -210,10 +214,14 @@ class GaussianTrainer:
             self._update_mean()
         if self.bad_steps >= MOST_BAD_STEPS or self.smooth > DIVERGED * self.lowest:
             self._go_back(log)
-        if self.step % self.config.validate_every == 0 or self.done >= 1:
-            self._judge(log)
-            self.lowest = min(self.lowest, self.smooth)
-            self.safe = self.copy_state()
+
+    def _validate(self, log: Log) -> None:
+        """Judge the weights; these are what a fit that diverges goes back to."""
+        started = time.monotonic()
+        self._judge(log)
+        self.lowest = min(self.lowest, self.smooth)
+        self.safe = self.copy_state()
+        self.spent_s += time.monotonic() - started
 
     def _grow(self) -> None:
         stay, parents = self.density.rows(self.gaussians)
