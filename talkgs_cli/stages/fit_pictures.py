@@ -48,7 +48,7 @@ def comparisons(
     size = speaker.crop.size
     # On stored crops, so that nothing is decoded; with the Inpainting Generator once it is there.
     compositor = Compositor.load(speaker, crop=Crop(0, 0, size, size))
-    motion = avatar.tracking.motion.at(torch.tensor(list(frames)))
+    motion = avatar.tracking.motion.at(torch.tensor(list(frames), dtype=torch.long))
     for row, (index, (rgb, alpha)) in enumerate(zip(frames, avatar.render(motion), strict=True)):
         under = avatar.reference_for(motion.at(slice(row, row + 1)), train)
         composite = compositor.paste(rgb, alpha, speaker.frame(under), speaker.label(under))

@@ -26,6 +26,14 @@ TILE_PX = 512  # longest side of a shown picture; larger crops are shrunk
 VIDEO_PX = 256  # the same for the video's three pictures
 VIDEO_S = 4.0
 VIDEO_CRF = 24
+THREE_WAYS = (
+    "Left as filmed, in the middle the Gaussians alone, right on the training frame that speak "
+    "would put underneath. Look at teeth, eyes and the jaw line."
+)
+NOTHING_UNSEEN = (
+    "No face was found in the last eleventh of the clip, which is kept back: these frames look "
+    "better than new ones would."
+)
 
 
 def write_fit_report(
@@ -39,8 +47,9 @@ def write_fit_report(
         result: The JSON answer so far.
         progress: Told about every picture.
     """
-    _, test = speaker.splits()
-    usable = [index for index in test if avatar.tracking.valid[index]]
+    train, test = speaker.splits()
+    unseen = [index for index in test if avatar.tracking.valid[index]]
+    usable = unseen or [index for index in train if avatar.tracking.valid[index]]
     filmed = usable[: int(VIDEO_S * speaker.frame_rate)]
     spread = usable[:: max(1, -(-len(usable) // SHEET_FRAMES))]
     with progress.stage("Writing the report", len(spread) + len(filmed)) as advance:
@@ -52,11 +61,8 @@ def write_fit_report(
         text = html.page(
             f"What talkgs learnt of {speaker.path.name}",
             html.section(
-                "Frames it never saw",
-                html.paragraph(
-                    "Left as filmed, in the middle the Gaussians alone, right on the training "
-                    "frame that speak would put underneath. Look at teeth, eyes and the jaw line."
-                ),
+                "Frames it never saw" if unseen else "Frames it learnt from",
+                html.paragraph(THREE_WAYS if unseen else f"{NOTHING_UNSEEN} {THREE_WAYS}"),
                 video,
                 html.contact_sheet(tiles, {}),
             ),
