@@ -296,6 +296,8 @@ def test_fit_without_a_name_takes_the_speaker_here(here: Path, fake_stage: Any) 
     assert seen["config"] == FIT_PRESETS["standard"]
     assert seen["inpainting_config"] is None
     assert seen["translator_config"].translator == "owner/lips"
+    talkgs("fit", "speaker/", "--preset", "cuda-fine")
+    assert seen["config"] == FIT_PRESETS["cuda-fine"], "a preset's device is asked for"
 
 
 def test_speak_passes_its_files_on(here: Path, fake_stage: Any) -> None:

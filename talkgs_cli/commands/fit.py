@@ -38,7 +38,9 @@ def fit(
             "cuda-standard, cuda-fine: for a CUDA card.",
         ),
     ] = "standard",
-    device: Annotated[str, Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        str | None, Option("--device", help="auto, cpu or cuda; unless given, the preset's.")
+    ] = None,
     seed: Annotated[int | None, Option("--seed", help="Seed of everything random.")] = None,
     minutes: Annotated[
         float | None, Option("--minutes", help="Stop optimising after this long.")

@@ -52,8 +52,8 @@ def choose_device(wanted: str) -> str:
     status = gsplat_status()
     if wanted == "cuda" and not status.usable:
         raise MachineLacks(
-            f"--device cuda can't be used here: {status.reason}",
-            hint="Use --device cpu, or see: talkgs doctor",
+            f"A CUDA card can't be used here: {status.reason}",
+            hint="Use --device cpu, with --preset standard or fine, or see: talkgs doctor",
         )
     return "cuda" if wanted != "cpu" and status.usable else "cpu"
 
