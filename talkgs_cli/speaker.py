@@ -231,8 +231,8 @@ class SpeakerFolder:
 
     # -- tracking and splits ---------------------------------------------------------------------
 
-    def save_tracking(self, tracking: Tracking) -> None:
-        """Write tracking.safetensors; landmarks that lie on disk are copied part by part."""
+    def save_tracking(self, tracking: Tracking, file: Path | None = None) -> None:
+        """Write tracking.safetensors, or `file`; landmarks on disk are copied part by part."""
         from talkgs_cli.frame_rows import RowWriter, in_parts
 
         names = ("blendshapes", "intrinsics", "shape", "corrective_basis")
@@ -242,15 +242,15 @@ class SpeakerFolder:
         about = {"head": tracking.head, "mouth_correctives": str(tracking.mouth_correctives)}
         landmarks = tracking.landmarks
         with (
-            atomic_path(self.tracking_file) as partial,
+            atomic_path(file or self.tracking_file) as partial,
             RowWriter(partial, "landmarks", landmarks.shape[1:]) as rows,
         ):
             for part in in_parts(len(landmarks)):
                 rows.append(landmarks[part])
             rows.finish(fields, about)
 
-    def load_tracking(self) -> Tracking:
-        """Read tracking.safetensors; the landmarks stay on disk."""
+    def load_tracking(self, path: Path | None = None) -> Tracking:
+        """Read tracking.safetensors, or `path`; the landmarks stay on disk."""
         import torch
         from safetensors import safe_open
 
@@ -258,7 +258,8 @@ class SpeakerFolder:
         from talkgs_cli.types import HeadMotion, Tracking
 
         # For torch the whole file would be mapped, and count as memory.
-        with safe_open(self.tracking_file, framework="np") as file:
+        path = path or self.tracking_file
+        with safe_open(path, framework="np") as file:
             fields = {
                 name: torch.from_numpy(file.get_tensor(name))
                 for name in file.keys()  # noqa: SIM118
@@ -273,7 +274,7 @@ class SpeakerFolder:
         )
         return Tracking(
             **{**fields, "valid": fields["valid"].bool()},
-            landmarks=FrameRows.of(self.tracking_file, "landmarks"),
+            landmarks=FrameRows.of(path, "landmarks"),
             motion=motion,
             mouth_correctives=int(meta["mouth_correctives"]),
             head=meta["head"],

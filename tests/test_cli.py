@@ -21,6 +21,7 @@ from talkgs_cli.app import app
 from talkgs_cli.config import FIT_PRESETS, inpainting_of
 from talkgs_cli.errors import BadInput, DownloadFailed, MachineLacks, UsageError
 from talkgs_cli.speaker import SpeakerFolder
+from talkgs_cli.stages.prepare_folder import file_sha256
 
 COMMANDS = ("prepare", "fit", "speak", "score", "export", "demo", "doctor", "assets", "bench")
 STAGES = {"prepare": "stages.prepare", "fit": "stages.fit", "speak": "stages.speak"}
@@ -200,7 +201,8 @@ def test_interrupting_names_the_command_that_continues(here: Path, fake_stage: A
     fake_stage("prepare", raising(KeyboardInterrupt()))
     result = talkgs("prepare", "my video.mp4", "--out", "me", "--force")
     assert result.exit_code == 130
-    assert "Continue with: talkgs prepare 'my video.mp4' --out me\n" in result.stderr
+    # What is to be replaced still lies there: without --force the command would be refused.
+    assert "Continue with: talkgs prepare 'my video.mp4' --out me --force\n" in result.stderr
     as_json = talkgs("prepare", "my video.mp4", "--json")
     assert as_json.exit_code == 130
     assert json.loads(as_json.stdout)["error"]["kind"] == "interrupted"
@@ -254,13 +256,18 @@ def test_consent_stated_once_is_not_lost_by_running_again(here: Path, fake_stage
     def prepare(video: Path, out: Path, config: Any, progress: Any, *, force: bool) -> Any:
         seen.append(config.consent)
         record = {"config": {"consent": config.consent}}
-        SpeakerFolder.create(out, {}).finish_stage("prepare", record)
+        manifest = {"video_sha256": file_sha256(video)}
+        SpeakerFolder.create(out, manifest).finish_stage("prepare", record)
         return {"speaker": str(out), "verdict": "good", "frames": 5}
 
     fake_stage("prepare", prepare)
-    talkgs("prepare", "video.mp4", "--consent")
-    talkgs("prepare", "video.mp4")
+    (here / "alice.mp4").write_bytes(b"alice")
+    (here / "bob.mp4").write_bytes(b"bob")
+    talkgs("prepare", "alice.mp4", "--consent")
+    talkgs("prepare", "alice.mp4")
     assert seen == ["stated", "stated"]
+    talkgs("prepare", "bob.mp4", "--force")  # the same folder, another person
+    assert seen[2:] == ["not stated"]
 
 
 def test_json_is_one_object_and_holds_no_nan(here: Path, fake_stage: Any) -> None:

@@ -20,6 +20,7 @@ from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import prepare as stage
 from talkgs_cli.stages.prepare import _encode_sound, prepare
+from talkgs_cli.stages.prepare_beside import Beside
 from talkgs_cli.types import LABELS
 
 
@@ -160,10 +161,11 @@ def test_an_interrupted_preparation_continues(
 
     out = tmp_path / "speaker"
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "_encode_sound", interrupt)
+        patch.setattr(stage, "_align", interrupt)
         with pytest.raises(KeyboardInterrupt):
             prepare(video, out, CONFIG, SilentProgress())
     assert not out.exists()
+    monkeypatch.setattr("talkgs_cli.tracking.head_fitting.fit_head", interrupt)  # it is kept
     with pytest.raises(BadInput):
         SpeakerFolder.open_(out.with_name("speaker.partial"))
     done = {
@@ -171,6 +173,7 @@ def test_an_interrupted_preparation_continues(
         for file in out.with_name("speaker.partial").rglob("*.png")
     }
     answer = prepare(video, out, CONFIG, SilentProgress())
+    assert {f.name for f in out.iterdir()} == {f.name for f in prepared[0].iterdir()}
     assert {f.relative_to(out): f.stat().st_mtime_ns for f in out.rglob("*.png")} == done
     assert answer["landmark_error_iod"] == prepared[1]["landmark_error_iod"]
 
@@ -180,6 +183,7 @@ def test_the_chosen_encoder_is_the_one_recorded(prepared_speaker: Path, speaker_
     assert speaker.load_audio_features().encoder == "whisper-tiny.en"
     assert speaker.stage("prepare")["result"]["encoder"] == "whisper-tiny.en"
     speaker.audio_features.unlink()
-    _encode_sound(speaker, SimpleNamespace(), "log-mel")
+    with Beside() as beside:
+        _encode_sound(speaker, SimpleNamespace(), "log-mel", beside)
     stored = speaker.load_audio_features()
     assert (stored.encoder, stored.values.shape[1]) == ("log-mel", 80)

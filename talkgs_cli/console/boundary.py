@@ -32,9 +32,12 @@ class Commands(TyperGroup):
         except (Exit, Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            again = shlex.join(["talkgs", *(part for part in command_line if part != "--force")])
+            # The speaker that prepare is to replace still lies there; fit would start over.
+            dropped = () if ctx.invoked_subcommand == "prepare" else ("--force",)
+            words = [word for word in command_line if word not in dropped]
             message = "interrupted; what is finished so far is kept."
-            tell("interrupted", message, f"Continue with: {again}", as_json=as_json)
+            hint = f"Continue with: {shlex.join(['talkgs', *words])}"
+            tell("interrupted", message, hint, as_json=as_json)
             raise Exit(130) from None
         except TyperException as error:
             if as_json:

@@ -6,24 +6,27 @@ Every step leaves its file in OUT.partial, so that an interrupted run continues 
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkgs_cli.config import PrepareConfig, to_json
-from talkgs_cli.runtime import Progress, SilentProgress, atomic_path, one_thread, peak_rss_mb
+from talkgs_cli.runtime import Progress, atomic_path, one_thread, peak_rss_mb
 from talkgs_cli.speaker import SpeakerFolder, crop_to_json
+from talkgs_cli.stages.prepare_beside import Beside
 from talkgs_cli.stages.prepare_folder import (
     Request,
     file_sha256,
     finished_speaker,
+    finished_work,
+    just_published,
     keep_consent,
-    publish,
+    require_place,
     stored_answer,
     work_folder,
 )
+from talkgs_cli.stages.prepare_publish import LANDMARK_TRACK, OBSERVATIONS, SHARPNESS, publish
 from talkgs_cli.stages.prepare_stored import stored_rate, stored_size, what_is_reduced
 from talkgs_cli.stages.prepare_verdict import (
     refuse_too_little_face,
@@ -57,15 +60,15 @@ def prepare(
         out: The folder to make.
         config: Settings.
         progress: Told about every stage.
-        force: Replace a speaker made from another video or with other settings. One that was
-            fitted, or spoke, is moved to OUT.old-N, not deleted.
+        force: Replace a speaker made from another video or with other settings. One that holds
+            more than `prepare` makes is moved to OUT.old-N, not deleted.
 
     Returns:
         The JSON answer (docs/design.md).
 
     Raises:
         BadInput: not a video, no face, too short.
-        UsageError: `out` holds something else and `force` is not given.
+        UsageError: `out` holds something else and `force` is not given, or can't be a speaker.
         MachineLacks: `out` can't be written.
     """
     from talkgs_cli.media.probe import probe
@@ -83,29 +86,29 @@ def prepare(
     refuse_too_short(video, info.duration_s)
     require_encoder(config.encoder)
     request = Request(file_sha256(video), replace(config, head=head_name(config.head)))
-    previous = finished_speaker(out)
-    if previous is not None and not force:
-        done = stored_answer(previous, request)
-        if done is not None:
-            return done
-    request = keep_consent(request, previous)
+    previous = finished_speaker(out, force=force)
+    if previous is not None and (not force or just_published(out, request)):
+        return stored_answer(previous, request)
+    require_place(out)
+    request = keep_consent(keep_consent(request, previous), finished_work(out))
     head = head_for(config.head, progress)
-
-    with one_thread(), work_folder(out, request) as work:
-        speaker = SpeakerFolder.create(work, {"video_sha256": request.video_sha256})
+    with one_thread():
         turns = quarter_turns(video, info)
-        if turns % 2:
-            info = replace(info, size=info.size[::-1])
+    if turns % 2:
+        info = replace(info, size=info.size[::-1])
+
+    with one_thread(), work_folder(out, request, progress) as work:
+        speaker = SpeakerFolder.create(work, {"video_sha256": request.video_sha256})
         rate, size = stored_rate(info, config), stored_size(info, config)
         if said := what_is_reduced(info, rate, size):
             progress.note(said)
         _copy_video(video, info, speaker, rate, size, turns, progress)
         observations = _track(video, speaker, rate, progress)
         sound = _extract_sound(video, info, speaker, observations, rate, config, progress)
-        with ThreadPoolExecutor(1, thread_name_prefix="beside") as beside:
+        with Beside() as beside:
             # Neither needs the crops: they run while those are made.
-            fitted = beside.submit(_fit_head, head, speaker, observations, size, rate)
-            encoded = beside.submit(_encode_sound, speaker, sound, config.encoder)
+            fitted = beside.submit(_fit_head, head, speaker, observations, size, rate, beside)
+            encoded = beside.submit(_encode_sound, speaker, sound, config.encoder, beside)
             crop, sharpness = _crop_and_label(speaker, observations, size, config, progress)
             with progress.stage("Fitting the head", None):
                 landmark_track = fitted.result()
@@ -149,8 +152,6 @@ def prepare(
     }
     speaker.save_splits()
     speaker.finish_stage("prepare", {"config": to_json(request.config), "result": result})
-    for file in (_observations_file(speaker), _sharpness_file(speaker)):
-        file.unlink(missing_ok=True)
     kept = publish(work, out)
     if kept is not None:
         progress.note(f"The speaker that was at {out} is now at {kept}.")
@@ -158,15 +159,6 @@ def prepare(
 
 
 # -- what is stored --------------------------------------------------------------------------------
-
-
-def _observations_file(speaker: SpeakerFolder) -> Path:
-    return speaker.path / "observations.safetensors"
-
-
-def _sharpness_file(speaker: SpeakerFolder) -> Path:
-    """Written when all crop frames and labels are there."""
-    return speaker.path / "sharpness.safetensors"
 
 
 def _copy_video(
@@ -205,7 +197,7 @@ def _track(video: Path, speaker: SpeakerFolder, rate: Fraction, progress: Progre
     from talkgs_cli.stages.prepare_tracking import Observations, observe
     from talkgs_cli.tracking.landmarks import FaceLandmarker
 
-    file = _observations_file(speaker)
+    file = speaker.path / OBSERVATIONS
     if file.is_file():
         return Observations.load(file)
     landmarker = FaceLandmarker(fetch_file("face_landmarker"))
@@ -255,7 +247,7 @@ def _crop_and_label(
     from talkgs_cli.tracking.matting import PersonMatting
 
     crop = choose_crop(observations.landmarks, size, config.crop_size, observations.valid)
-    finished = _sharpness_file(speaker)
+    finished = speaker.path / SHARPNESS
     if finished.is_file():
         return crop, load_file(finished)["sharpness"]
     matting = PersonMatting(fetch_file("selfie_segmenter"))
@@ -273,14 +265,17 @@ def _fit_head(
     observations: Observations,
     size: tuple[int, int],
     rate: Fraction,
+    beside: Beside,
 ) -> Tracking:
     """The track from landmarks alone, or the finished one where it is there."""
     from talkgs_cli.tracking.head_fitting import fit_head
     from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES
 
-    if speaker.tracking_file.is_file():
-        return speaker.load_tracking()
-    return fit_head(
+    landmark_track = speaker.path / LANDMARK_TRACK
+    for file in (speaker.tracking_file, landmark_track):
+        if file.is_file():
+            return speaker.load_tracking(file)
+    tracking = fit_head(
         head,
         observations.landmarks,
         observations.blendshapes,
@@ -288,8 +283,10 @@ def _fit_head(
         observations.valid,
         size,
         float(rate),
-        SilentProgress(),
+        beside,
     )
+    speaker.save_tracking(tracking, landmark_track)
+    return tracking
 
 
 def _align(
@@ -313,7 +310,7 @@ def _align(
     return tracking
 
 
-def _encode_sound(speaker: SpeakerFolder, sound: Sound | None, name: str) -> None:
+def _encode_sound(speaker: SpeakerFolder, sound: Sound | None, name: str, beside: Beside) -> None:
     """media/audio_features.safetensors."""
     from talkgs_cli.media.audio import SoundStream
     from talkgs_cli.networks.audio_encoder import load_encoder, measure_loudness
@@ -321,6 +318,6 @@ def _encode_sound(speaker: SpeakerFolder, sound: Sound | None, name: str) -> Non
     if sound is None or speaker.audio_features.is_file():
         return
     encoder = load_encoder(name)
-    loudness = measure_loudness(SoundStream(speaker.audio))
-    features = encoder.encode_stream(SoundStream(speaker.audio), loudness)
+    loudness = measure_loudness(beside.watched(SoundStream(speaker.audio)))
+    features = encoder.encode_stream(beside.watched(SoundStream(speaker.audio)), loudness)
     speaker.save_audio_features(features, encoder.name)
