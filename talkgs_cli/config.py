@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from talkgs_cli.errors import BadInput, UsageError
 from talkgs_cli.fit_config import FIT_PRESETS, FitConfig
 from talkgs_cli.inpainting_config import InpaintingConfig, inpainting_of
+from talkgs_cli.runtime import check_seed
 
 __all__ = [
     "DEMO_MOTIONS",
@@ -256,6 +257,7 @@ class BaseConfig:
     hold_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.architecture not in ("conv", "paper"):
             raise UsageError(f"architecture is {self.architecture!r}: 'conv' or 'paper'.")
         if self.iterations < 1 or self.batch < 1:

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from talkgs_cli.errors import UsageError
+from talkgs_cli.runtime import check_seed
 
 EMBEDDINGS = ("modes", "head", "off")
 LIMIT_UNITS = ("pixels", "triangles")
@@ -133,8 +135,9 @@ class FitConfig:
             raise UsageError(f"device is {self.device!r}: 'auto', 'cpu' or 'cuda'.")
         if self.iterations < 1 or self.gaussians < 100:
             raise UsageError("fit needs at least 1 iteration and 100 Gaussians.")
-        if self.minutes is not None and self.minutes <= 0:
-            raise UsageError(f"minutes is {self.minutes}: it must be above 0.")
+        check_seed(self.seed)
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise UsageError(f"minutes is {self.minutes}: it must be a number above 0.")
         if not 0 <= self.sh_degree <= 3:
             raise UsageError(f"sh_degree is {self.sh_degree}: 0 to 3.")
         if self.embedding not in EMBEDDINGS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from talkgs_cli.errors import UsageError
+from talkgs_cli.runtime import check_seed
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class InpaintingConfig:
     checkpoint_every_s: float = 30.0
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.iterations < 1 or self.batch < 1 or self.pairs < 1:
             raise UsageError("The inpainting network needs iterations, batch and pairs above 0.")
         if self.width < 4 or self.width % 2:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from talkgs_cli.errors import MachineLacks
+from talkgs_cli.errors import MachineLacks, UsageError
 
 _UMASK = os.umask(0)  # it can only be read by setting it
 os.umask(_UMASK)
@@ -67,6 +67,15 @@ def one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+def check_seed(seed: int) -> None:
+    """Raise `UsageError` for a seed that one of the generators does not take.
+
+    >>> check_seed(2**32 - 1)
+    """
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed is {seed}: 0 to {2**32 - 1}.")
 
 
 def seed_everything(seed: int) -> None:
