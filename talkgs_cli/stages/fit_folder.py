@@ -77,28 +77,47 @@ def training_frames(speaker: SpeakerFolder, tracking: Tracking) -> torch.Tensor:
 def already_done(
     speaker: SpeakerFolder, whole: dict[str, Any], force: bool
 ) -> dict[str, Any] | None:
-    """The stored answer if this very config is finished; clears or refuses other ones."""
+    """The stored answer if this very config is finished; makes room for it otherwise.
+
+    With `force` a finished fit is kept as fit.old, in the place of the one before it; one that was
+    interrupted never takes that place.
+
+    Raises:
+        UsageError: something learnt with other settings is there, and `force` is not given.
+    """
     record = speaker.stage("fit")
-    if record is None and speaker.fit_config.is_file():
-        record = {"config": json.loads(speaker.fit_config.read_text(encoding="utf-8"))}
-    if record is None or (record["config"] == whole and "result" not in record and not force):
-        return None
-    if not force and record["config"] != whole:
-        raise UsageError(
-            f"{speaker.path} was fitted with another configuration "
-            f"(preset {record['config']['renderer']['preset']}).",
-            hint="Add --force to fit again; the old fit is kept as fit.old.",
-        )
-    if not force and speaker.gaussians.is_file():
-        return {**record["result"], "already_done": True}
-    if speaker.gaussians.is_file():
+    if record is not None and speaker.gaussians.is_file():
+        if record["config"] == whole and not force:
+            return {**record["result"], "already_done": True}
+        if not force:
+            raise UsageError(
+                f"{speaker.path} was fitted with another configuration "
+                f"(preset {record['config']['renderer']['preset']}).",
+                hint="Add --force to fit again; the fit that is there is kept as fit.old.",
+            )
         old = speaker.path / "fit.old"
         with disk_errors(old):
             shutil.rmtree(old, ignore_errors=True)
             speaker.fit.rename(old)
-    else:
+    elif force:
         shutil.rmtree(speaker.fit, ignore_errors=True)
-    speaker.manifest["stages"].pop("fit", None)
-    speaker.save_manifest()
+    elif (begun := _begun(speaker)) is not None and begun != whole:
+        raise UsageError(
+            f"{speaker.path} has an unfinished fit with other settings "
+            f"(preset {begun['renderer']['preset']}).",
+            hint="Finish it with those settings, or add --force to throw it away.",
+        )
+    if record is not None:
+        speaker.manifest["stages"].pop("fit")
+        speaker.save_manifest()
     require_writable(speaker.fit)
     return None
+
+
+def _begun(speaker: SpeakerFolder) -> dict[str, Any] | None:
+    """The settings of a fit that has learnt something; None if there is nothing to lose."""
+    learnt = [speaker.translator, speaker.gaussians, *speaker.checkpoints.glob("[0-9]*[0-9]")]
+    if not speaker.fit_config.is_file() or not any(path.exists() for path in learnt):
+        return None
+    settings: dict[str, Any] = json.loads(speaker.fit_config.read_text(encoding="utf-8"))
+    return settings
