@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from talkgs_cli.errors import BadInput, MachineLacks, UsageError
-from talkgs_cli.runtime import disk_errors, require_writable
+from talkgs_cli.runtime import atomic_path, disk_errors, require_writable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from talkgs_cli.config import FitConfig
@@ -121,3 +123,25 @@ def _begun(speaker: SpeakerFolder) -> dict[str, Any] | None:
         return None
     settings: dict[str, Any] = json.loads(speaker.fit_config.read_text(encoding="utf-8"))
     return settings
+
+
+def forget_after(log: Path, counter: str, step: int) -> None:
+    """Drop from a fit's log what a continued step will say again, and a line cut off by a kill.
+
+    Args:
+        log: fit/log.jsonl; it may be missing.
+        counter: Field that counts the steps, of the entries that have it.
+        step: The last step whose entries stay.
+    """
+    if not log.is_file():
+        return
+    kept = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if entry.get(counter, 0) <= step:
+            kept.append(f"{line}\n")
+    with atomic_path(log) as partial:
+        partial.write_text("".join(kept), encoding="utf-8")

@@ -13,7 +13,7 @@ import torch
 
 from talkgs_cli.avatar import Avatar, DrivingCode, posed_landmarks, speaker_head
 from talkgs_cli.runtime import Progress, disk_errors, seed_everything
-from talkgs_cli.stages.fit_folder import FitJob
+from talkgs_cli.stages.fit_folder import FitJob, forget_after
 from talkgs_cli.stages.fit_pictures import write_preview
 from talkgs_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from talkgs_cli.training.frames import FrameWindows
@@ -51,6 +51,7 @@ def fit_gaussians(job: FitJob) -> FittedGaussians:
     trainer = new_trainer(job)
     resumed = _resume(trainer, speaker.checkpoints, progress)
     speaker.fit.mkdir(parents=True, exist_ok=True)
+    forget_after(speaker.fit_log, "step", trainer.step)
     if config.minutes:  # seconds are what can be counted down
         what, total = "Fitting Gaussians, seconds", round(60 * config.minutes)
     else:
@@ -133,4 +134,5 @@ def _checkpoint(trainer: GaussianTrainer, folder: Path) -> None:
         older = list(folder.parent.glob("*")) if folder.parent.is_dir() else []
         save_checkpoint(trainer, folder)
         for old in older:
-            shutil.rmtree(old)
+            # One that was cut off in this very place has just been renamed.
+            shutil.rmtree(old, ignore_errors=True)

@@ -13,7 +13,7 @@ from talkgs_cli.avatar import Avatar
 from talkgs_cli.config import InpaintingConfig
 from talkgs_cli.metrics.lips import opening
 from talkgs_cli.runtime import disk_errors
-from talkgs_cli.stages.fit_folder import FitJob
+from talkgs_cli.stages.fit_folder import FitJob, forget_after
 from talkgs_cli.stages.fit_gaussians import without_block
 from talkgs_cli.training.inpainting import InpaintingTrainer
 from talkgs_cli.training.inpainting_choice import PairChooser
@@ -48,6 +48,7 @@ def fit_inpainting(
     if checkpoint.is_file():
         trainer.load_checkpoint(checkpoint)
         job.progress.note(f"Continuing the Inpainting Generator at step {trainer.step}.")
+    forget_after(speaker.fit_log, "inpainting_step", trainer.step)
     with (
         job.progress.stage("Learning to join face and frame", config.iterations) as advance,
         speaker.fit_log.open("a", encoding="utf-8") as log,

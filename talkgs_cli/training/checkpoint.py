@@ -57,6 +57,7 @@ def save_checkpoint(trainer: GaussianTrainer, folder: Path) -> None:
     partial.mkdir(parents=True, exist_ok=True)
     state = tensors_of(trainer)
     state |= {f"code.{k}": v for k, v in vars(trainer.avatar.code).items()}
+    state |= {f"safe.{k}": v for k, v in trainer.safe.items()}
     save_file({k: v.contiguous() for k, v in state.items()}, partial / "state.safetensors")
     numbers: dict[str, Any] = {name: getattr(trainer, name) for name in NUMBERS}
     (partial / "step.json").write_text(json.dumps(numbers), encoding="utf-8")
@@ -74,7 +75,7 @@ def load_checkpoint(trainer: GaussianTrainer, folder: Path) -> None:
     numbers = json.loads((folder / "step.json").read_text(encoding="utf-8"))
     for name in NUMBERS:
         setattr(trainer, name, numbers[name])
-    trainer.safe = trainer.copy_state()
+    trainer.safe = part(state, "safe.")
 
 
 def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
