@@ -131,7 +131,7 @@ class Start:
         spacing = (areas * weights.sum() / (weights * count)).sqrt()[binding]  # [N] metres
         scales_px = (spacing / self.metres_per_pixel).clamp(0.3, 6) * 0.6
         eyes = regions[binding] == REGIONS.index("eyes")
-        limit = torch.where(eyes, 0.0, 2.0)
+        limit = torch.where(eyes, 0.0, self.config.position_limit)
         head = GaussianHead(
             triangles,
             areas,
