@@ -52,7 +52,7 @@ Correlation of the opening .80 on a speaker it had never seen.
 
 
 def files(weights: bytes = WEIGHTS, declared: str | None = None) -> dict[str, bytes]:
-    config = {"format": 1, "model_sha256": declared or sha256(weights), **asdict(ABOUT)}
+    config = {"format": 2, "model_sha256": declared or sha256(weights), **asdict(ABOUT)}
     return {
         "README.md": CARD.encode(),
         "config.json": json.dumps(config).encode(),

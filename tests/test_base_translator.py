@@ -12,7 +12,7 @@ from talkgs_cli.config import BaseConfig
 from talkgs_cli.errors import BadInput, UsageError
 from talkgs_cli.networks.audio_encoder import LogMelEncoder
 from talkgs_cli.networks.base_translator import BaseTranslator
-from talkgs_cli.networks.motion_translator import MotionTranslator
+from talkgs_cli.networks.motion_translator import NATURAL_LEAD_S, MotionTranslator
 from talkgs_cli.networks.mouth_networks import build_network, run_in_pieces
 from talkgs_cli.networks.timing import frame_times_s
 from talkgs_cli.runtime import SilentProgress
@@ -23,6 +23,7 @@ from talkgs_cli.training.base import measure_base, train_base
 from talkgs_cli.training.corpus import Corpus, Recording
 from talkgs_cli.training.synthetic_speech import drawn_with
 from talkgs_cli.training.translator import train_translator
+from talkgs_cli.training.translator_lag import lag_by_heard_opening_s
 
 TOY = BaseConfig(
     encoder="log-mel",
@@ -57,8 +58,10 @@ def base(corpus: Corpus) -> BaseTranslator:
     return train_base(corpus, TOY, SilentProgress(), hold_out=TOY.hold_out)
 
 
-def adapted(base: BaseTranslator | None, seconds: float, *, heard: bool = True) -> MotionTranslator:
-    samples, mouth, basis = lawful_speaker(seconds, Fraction(25), seed=3)
+def adapted(
+    base: BaseTranslator | None, seconds: float, *, heard: bool = True, lead_s: float = 0.0
+) -> MotionTranslator:
+    samples, mouth, basis = lawful_speaker(seconds, Fraction(25), lead_s, seed=3)
     return train_translator(
         LogMelEncoder().encode(samples) if heard else None,
         mouth,
@@ -106,6 +109,28 @@ def test_a_second_of_the_speaker_is_enough_with_a_base(base: BaseTranslator) -> 
     assert follows(adapted(base, 1.2)) > 0.85
 
 
+@pytest.mark.parametrize("lead_s", [-0.06, 0.1])
+def test_three_seconds_tell_the_lag_by_the_lips_that_a_base_hears(
+    base: BaseTranslator, lead_s: float
+) -> None:
+    found = adapted(base, 3.0, lead_s=lead_s)
+    assert found.about.lag_s == pytest.approx(lead_s, abs=0.021)
+
+
+def test_what_a_base_does_not_hear_leaves_the_natural_lead() -> None:
+    rng = np.random.default_rng(0)
+    times_s = frame_times_s(75, Fraction(25))
+    heard, opening = rng.standard_normal(150), rng.standard_normal(75)
+    lag_s = lag_by_heard_opening_s(heard, times_s, opening, np.ones(75, bool))
+    assert lag_s == pytest.approx(NATURAL_LEAD_S, abs=0.06)
+    flat = lag_by_heard_opening_s(0 * heard, times_s, opening, np.ones(75, bool))
+    assert flat == pytest.approx(NATURAL_LEAD_S, abs=0.011)
+
+
+def test_a_silent_clip_leads_the_sound_as_mouths_do(base: BaseTranslator) -> None:
+    assert adapted(base, 6.0, heard=False).about.lag_s == NATURAL_LEAD_S
+
+
 def test_a_clip_without_sound_and_without_a_base_is_refused() -> None:
     with pytest.raises(BadInput, match="no sound"):
         adapted(None, 4.0, heard=False)
@@ -128,7 +153,7 @@ def test_a_stream_runs_no_further_behind_than_it_says(speaker: MotionTranslator)
     for k, frames in enumerate(speaker.stream(torch.split(features, 10), Fraction(25))):
         made += len(frames)
         heard_s = min(10 * (k + 1), len(features)) / 50
-        assert frame_times_s(made + 1, Fraction(25))[-1] > heard_s - speaker.look_ahead_s - 0.04
+        assert frame_times_s(made + 1, Fraction(25))[-1] > heard_s - speaker.look_ahead_s - 0.0401
 
 
 def test_the_memory_of_a_stream_does_not_grow(speaker: MotionTranslator) -> None:

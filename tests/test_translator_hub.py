@@ -41,7 +41,7 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     found = find_translator(str(folder))
     assert found.folder == folder
     assert found.model_sha256 == sha256(WEIGHTS)
-    assert found.config["format"] == 1
+    assert found.config["format"] == 2
 
 
 def test_every_bundled_release_is_whole_and_has_a_complete_card() -> None:
@@ -65,7 +65,7 @@ def test_weights_that_are_not_the_declared_ones_are_refused(tmp_path: Path) -> N
     assert seal(folder).model_sha256 == sha256(WEIGHTS)
 
 
-@pytest.mark.parametrize("config", [b"[]", b"{", b"\xff", b'{"format": 1}'])
+@pytest.mark.parametrize("config", [b"[]", b"{", b"\xff", b'{"format": 2}'])
 def test_a_config_that_says_nothing_is_refused(config: bytes, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "mine", {**files(), "config.json": config})
     with pytest.raises(BadInput, match=r"config\.json"):

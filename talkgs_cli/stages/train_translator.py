@@ -104,10 +104,15 @@ def _of_speaker(speaker: SpeakerFolder, config: BaseConfig) -> Recording:
     """What a prepared clip's training part teaches: its lips, in the rules' units."""
     from talkgs_cli.avatar import speaker_head
     from talkgs_cli.media.audio import SAMPLE_RATE_HZ, read_audio
-    from talkgs_cli.networks.timing import FEATURE_RATE_HZ
+    from talkgs_cli.networks.timing import FEATURE_RATE_HZ, frame_times_s
     from talkgs_cli.stages.fit_translator import CORNERS, OPENING, lip_basis
     from talkgs_cli.training.timbre import transform
-    from talkgs_cli.training.translator_data import opening_direction, width_direction
+    from talkgs_cli.training.translator_data import (
+        SoundSpace,
+        opening_direction,
+        width_direction,
+    )
+    from talkgs_cli.training.translator_lag import LAG_COMPONENTS, best_lag_s
     from talkgs_cli.types import pack_mouth
 
     if not speaker.has_audio:
@@ -122,16 +127,21 @@ def _of_speaker(speaker: SpeakerFolder, config: BaseConfig) -> Recording:
     mouth = pack_mouth(tracking.motion, head.head.mouth_expression, tracking.mouth_correctives)
     basis = lip_basis(head, tracking.motion, tracking.mouth_correctives).numpy()
     grid_s = np.arange(len(features)) / FEATURE_RATE_HZ
-    seen = np.flatnonzero(tracking.valid[: train.stop].numpy())
-    frames_s = (seen + 0.5) / float(speaker.frame_rate)
-    curves = np.zeros((len(features), 2), np.float32)
+    usable = tracking.valid[: train.stop].numpy()
+    seen = np.flatnonzero(usable)
     directions = (opening_direction(basis, OPENING), width_direction(basis, CORNERS))
+    space = SoundSpace.fit(features, LAG_COMPONENTS)
+    times_s = frame_times_s(train.stop, speaker.frame_rate)
+    opening = mouth.numpy()[: train.stop] @ directions[0]
+    # Lips beside their sound, as the rules have them: how early they were is this clip's own.
+    heard_s = times_s[seen] + best_lag_s(space(features), times_s, opening, usable)
+    curves = np.zeros((len(features), 2), np.float32)
     for column, direction in enumerate(directions):
         values = mouth.numpy()[seen] @ direction
         bottom, top = np.quantile(values, [0.05, 0.95])
         low, high = RULE_RANGE[column]
         share = (values - bottom) / max(float(top - bottom), 1e-9)
-        curves[:, column] = np.interp(grid_s, frames_s, low + share * (high - low))
+        curves[:, column] = np.interp(grid_s, heard_s, low + share * (high - low))
     shifted = encoder.encode(transform(samples, np.random.default_rng(config.seed)))
     return Recording(speaker.path.name, features, shifted, curves, _loud(samples, len(features)))
 

@@ -68,7 +68,7 @@ class _Draft:
 
 def drawn_with(recordings: int, encoder: str, seed: int) -> str:
     """What decides a corpus, in words."""
-    return f"{recordings} recordings, {encoder}, seed {seed}"
+    return f"{recordings} recordings, {encoder}, seed {seed}, lips at the middle of their sound"
 
 
 def synthetic_corpus(

@@ -20,7 +20,11 @@ from talkgs_cli.config import TranslatorConfig
 from talkgs_cli.errors import BadInput
 from talkgs_cli.frame_rows import Rows
 from talkgs_cli.networks.base_translator import BaseTranslator
-from talkgs_cli.networks.motion_translator import MotionTranslator, TranslatorDescription
+from talkgs_cli.networks.motion_translator import (
+    NATURAL_LEAD_S,
+    MotionTranslator,
+    TranslatorDescription,
+)
 from talkgs_cli.networks.timing import FEATURE_RATE_HZ, frame_times_s, sample_at
 from talkgs_cli.runtime import Progress
 from talkgs_cli.training.adaptation import LipGeometry
@@ -31,7 +35,7 @@ from talkgs_cli.training.translator_data import (
     opening_direction,
     width_direction,
 )
-from talkgs_cli.training.translator_linear import best_lag_s
+from talkgs_cli.training.translator_lag import best_lag_s, lag_by_heard_opening_s
 from talkgs_cli.training.translator_parts import Material, Mix, assemble, learn_parts, silent_parts
 from talkgs_cli.training.translator_rehearsal import rehearse
 from talkgs_cli.training.translator_windows import Lesson
@@ -108,8 +112,11 @@ def train_translator(
     times_s = frame_times_s(len(mouth), frame_rate)
     space = _sound_space(base, features, typical(times_s[usable]), config)
     components = space(features)
-    own = slice(0 if base is None else base.about.components, None)
-    lag_s = best_lag_s(components[:, own], times_s, mouth @ opening, usable)
+    if base is None:
+        lag_s = best_lag_s(components, times_s, geometry.opening, usable)
+    else:
+        heard = base.curves(torch.from_numpy(components[:, : base.about.components])).numpy()
+        lag_s = lag_by_heard_opening_s(heard[:, 0], times_s, geometry.opening, usable)
     lesson = Lesson(
         components=components,
         positions=(times_s + lag_s) * FEATURE_RATE_HZ,
@@ -150,7 +157,7 @@ def _without_sound(
         base.feature_mean.numpy(), base.feature_scale.numpy(), base.projection.numpy()
     )
     alone = replace(config, networks=1)
-    frame = _blank(base, alone, space, lip_code, mouth, usable, opening, lag_s=0.0)
+    frame = _blank(base, alone, space, lip_code, mouth, usable, opening, NATURAL_LEAD_S)
     parts = silent_parts(frame, geometry, lip_code.encode(mouth), usable, base)
     return assemble(frame, parts, Mix(tuned=0.0, fresh=0.0, linear=0.0))
 

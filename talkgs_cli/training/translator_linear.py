@@ -1,31 +1,20 @@
-"""The translator's linear part: a ridge-regressed filter over time, and what it tells of the clip.
-
-It also finds the lag between sound and mouth, because it is quick enough to try many.
-"""
+"""The translator's linear part: a ridge-regressed filter over time."""
 
 from __future__ import annotations
 
-import copy
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from talkgs_cli.frame_rows import in_parts
-from talkgs_cli.networks.motion_translator import NATURAL_LEAD_S
-from talkgs_cli.networks.timing import FEATURE_RATE_HZ, sample_at
+from talkgs_cli.networks.timing import sample_at
 
 Array = NDArray[np.float32]
 
 STRENGTHS = (0.3, 1.0, 3.0)
 SILENCE_STRENGTH = 0.3
-LAGS_S = np.arange(-0.16, 0.2801, 0.02)
-LAG_COMPONENTS = 48
-LAG_FOLDS = 4
-LAG_TAPS = 5
 FRAMES_AT_ONCE = 1024
-# The lag is believed where mouth and sound agree at least this well.
-LAG_MIN_R = 0.4
 
 
 class LinearLesson(Protocol):
@@ -147,45 +136,3 @@ def best_strength(lesson: LinearLesson, unseen: NDArray[np.bool_], taps: int) ->
 def _as_kernel(weight: NDArray[np.float64], taps: int) -> Array:
     """[K * taps, Z] to [Z, K, taps]."""
     return np.ascontiguousarray(weight.T.reshape(weight.shape[1], -1, taps), np.float32)
-
-
-def best_lag_s(
-    components: Array, times_s: NDArray[np.float64], amount: Array, usable: NDArray[np.bool_]
-) -> float:
-    """Where in the sound the mouth's opening is predicted best, across blocked folds.
-
-    Args:
-        components: [n, K] at 50 Hz, most important first.
-        times_s: [T] of the frames.
-        amount: [T] opening.
-        usable: [T] bool.
-
-    Returns:
-        Seconds by which the sound lies later than the mouth; the natural lead of mouths where
-        the clip is too short or too unclear to tell.
-    """
-    where = np.flatnonzero(usable)
-    if len(where) < 100:
-        return NATURAL_LEAD_S
-    few = components[:, :LAG_COMPONENTS]
-    target = (amount[where][:, None] - amount[where].mean()).astype(np.float32)
-    folds = np.array_split(np.arange(len(where)), 2 * LAG_FOLDS)[::2]
-    agreement = []
-    for lag_s in LAGS_S:
-        positions = (times_s[where] + lag_s) * FEATURE_RATE_HZ
-        whole = Moments(few.shape[1] * LAG_TAPS, 1)
-        for part in in_parts(len(where), FRAMES_AT_ONCE):
-            whole.add(design(few, positions[part], LAG_TAPS), target[part])
-        guess, truth = [], []
-        for fold in folds:
-            near = slice(max(0, fold[0] - 12), fold[-1] + 13)
-            known = copy.deepcopy(whole)
-            known.add(design(few, positions[near], LAG_TAPS), target[near], -1.0)
-            weight, bias = known.ridge(1.0)
-            guess.append((design(few, positions[fold], LAG_TAPS) @ weight + bias)[:, 0])
-            truth.append(target[fold, 0])
-        agreement.append(np.corrcoef(np.concatenate(guess), np.concatenate(truth))[0, 1])
-    if not np.max(agreement) > LAG_MIN_R:
-        return NATURAL_LEAD_S
-    smoothed = np.convolve(np.pad(agreement, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
-    return float(round(LAGS_S[int(np.argmax(smoothed))], 3))

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 CURVES = ("opening", "width")
 PAUSE = "pau"
-# Lips lead the sound they help to make by about this much.
-LEAD_S = 0.08
 # Dominance is flat over the phone less this margin, then falls at the phone's rate.
 MARGIN_S = 0.02
 # How far into a pause the closing mouth reaches.
@@ -121,7 +119,10 @@ VISEMES: dict[str, Viseme] = {
 
 
 def lip_curves(phones: Sequence[Phone], times_s: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Where the lips are at each time.
+    """The lips that go with the sound at each time.
+
+    A phone's lips stand at the phone's middle, without a lead: by how much someone's lips are
+    early is theirs (and their clip's), and is found there.
 
     Args:
         phones: In order of time.
@@ -135,7 +136,7 @@ def lip_curves(phones: Sequence[Phone], times_s: NDArray[np.floating]) -> NDArra
     weight = np.full((len(times_s), 2), 1e-3)
     for phone in phones:
         viseme = VISEMES[phone.name]
-        middle = (phone.start_s + phone.end_s) / 2 - LEAD_S
+        middle = (phone.start_s + phone.end_s) / 2
         half = max((phone.end_s - phone.start_s) / 2 - MARGIN_S, 0.0)
         near = slice(*np.searchsorted(times_s, [middle - half - 0.8, middle + half + 0.8]))
         distance_s = np.abs(times_s[near] - middle)
