@@ -16,6 +16,8 @@ from scipy.ndimage import binary_dilation
 from talkgs_cli.config import SpeakConfig, parse_frame_rate
 from talkgs_cli.errors import BadInput, UsageError
 from talkgs_cli.heads import load_head
+from talkgs_cli.media.audio import SoundStream, write_wav
+from talkgs_cli.networks.audio_windows import normalise_loudness
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import ahead as ahead_module
 from talkgs_cli.stages import speak_eyes, speak_sound
@@ -30,6 +32,7 @@ from talkgs_cli.stages.speak_eyes import (
     widened,
 )
 from talkgs_cli.stages.speak_pose import PoseTrack, mean_pose, orbit
+from talkgs_cli.stages.speak_sound import level_of
 from talkgs_cli.types import Crop, HeadMotion
 
 RATE = Fraction(25)
@@ -68,6 +71,24 @@ def test_frame_rates_are_exact() -> None:
 def test_wrong_options_are_named(options) -> None:
     with pytest.raises(UsageError):
         SpeakConfig(**options)
+
+
+def test_quiet_minutes_before_the_speech_do_not_change_its_level(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    hiss = 1e-4 * rng.standard_normal(130 * 16_000).astype(np.float32)  # -80 dBFS
+    speech = 0.1 * rng.standard_normal(3 * 16_000).astype(np.float32)
+    write_wav(tmp_path / "late.wav", np.concatenate([hiss, speech]))
+    loudness = level_of(SoundStream(tmp_path / "late.wav"))
+    np.testing.assert_allclose(
+        loudness.level(speech).std(), normalise_loudness(speech).std(), rtol=0.02
+    )
+
+
+def test_the_level_is_known_before_a_long_recording_was_read(tmp_path, monkeypatch) -> None:
+    loud = 0.1 * np.random.default_rng(0).standard_normal(20 * 16_000).astype(np.float32)
+    write_wav(tmp_path / "long.wav", loud)
+    monkeypatch.setattr(speak_sound, "LEVEL_S", 4)
+    assert level_of(SoundStream(tmp_path / "long.wav")).heard_s == pytest.approx(4, abs=2)
 
 
 # -- eyes ----------------------------------------------------------------------------------------

@@ -79,6 +79,12 @@ class Loudness:
         np.add.at(self._power, bins, loud)
         np.add.at(self._count, bins, 1)
 
+    @property
+    def heard_s(self) -> float:
+        """How much of it was loud enough for speech: neither silence nor a hiss below the floor."""
+        floor = round((LEVEL_FLOOR_DBFS - 10 * np.log10(SILENT_POWER)) * BINS_PER_DB)
+        return float(self._count[floor:].sum()) * BLOCK / SAMPLE_RATE_HZ
+
     def level(self, samples: Sound) -> Sound:
         """Samples of the recording at the level of speech, their constant offset taken away.
 

@@ -8,20 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from talkgs_cli.networks.audio_encoder import AudioEncoder, Loudness, measure_loudness
+from talkgs_cli.networks.audio_encoder import AudioEncoder, Loudness
 
 if TYPE_CHECKING:
     from talkgs_cli.media.audio import SoundStream
     from talkgs_cli.networks.motion_translator import MotionTranslator
 
 HELD_BACK = 8  # frames; features reach a little further than the sound, 20 ms at most
-LEVEL_S = 120  # the level of a recording is that of its first minutes: reading it all would delay
+# The level of a recording is that of its first minutes of speech: reading it all would delay. Quiet
+# minutes don't count: a pause in front would set the gain of its hiss, and mouths would hang open.
+LEVEL_S = 120
 
 
 def mouths(
@@ -60,11 +61,13 @@ def mouths(
 
 def level_of(sound: SoundStream) -> Loudness:
     """The level of the speech in a sound, which is not used up."""
-    beginning = sound.again()
-    with closing(iter(beginning)) as blocks:
-        return measure_loudness(
-            takewhile(lambda _: beginning.samples < LEVEL_S * sound.sample_rate_hz, blocks)
-        )
+    loudness = Loudness()
+    with closing(iter(sound.again())) as blocks:
+        for block in blocks:
+            loudness.add(block)
+            if loudness.heard_s >= LEVEL_S:
+                break
+    return loudness
 
 
 def frames_of(duration_s: Fraction, frame_rate: Fraction) -> int:
