@@ -29,6 +29,7 @@ from talkgs_cli.stages.speak_eyes import (
     blink_depth,
     blink_times_s,
     blinks,
+    eye_tracks,
     widened,
 )
 from talkgs_cli.stages.speak_pose import PoseTrack, mean_pose, orbit
@@ -151,6 +152,24 @@ def test_gaze_turns_against_the_head(prepared_speaker: Path) -> None:
     gaze.apply(rest, places, np.zeros(2))
     yaw = gaze._angles(rest.expression)[:, 0]
     assert float(yaw[1] - yaw[0]) == pytest.approx(-8.0, abs=0.6)
+
+
+@pytest.mark.parametrize("gaze", ["camera", "0,-8"])
+def test_a_gaze_is_the_same_with_blinks_as_without(prepared_speaker: Path, gaze: str) -> None:
+    speaker = SpeakerFolder.open_(prepared_speaker)
+    tracking, head = speaker.load_tracking(), load_head("open")
+    places = torch.arange(0, len(tracking.valid) - 1, 2)
+    looks = [i for i, name in enumerate(head.blendshape_names) if name.startswith("eyeLook")]
+    looked = []
+    for blink in ("source", "natural"):
+        config = SpeakConfig(gaze=gaze, blink=blink)
+        rest = HeadMotion(*(v.clone() for v in vars(tracking.motion.at(places)).values()))
+        for track in eye_tracks(tracking, head, speaker.frame_rate, config):
+            track.apply(rest, places, np.arange(len(places)) / 25)
+        looked.append(rest.expression[:, looks])
+    torch.testing.assert_close(looked[1], looked[0])
+    blinked = rest.expression[:, head.blendshape_names.index("eyeBlinkLeft")]
+    assert blinked.max() > blinked.min() + 0.1  # and it blinks
 
 
 # -- poses ---------------------------------------------------------------------------------------

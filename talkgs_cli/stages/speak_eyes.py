@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from talkgs_cli.config import SpeakConfig
 from talkgs_cli.errors import UsageError
 from talkgs_cli.frame_rows import Rows
 from talkgs_cli.types import HeadModel, HeadMotion, Tracking
@@ -270,3 +271,27 @@ def head_angles_deg(world_to_camera: Tensor) -> NDArray[np.float64]:
     yaw = np.degrees(np.arctan2(ahead[:, 0], -ahead[:, 2]))
     pitch = np.degrees(np.arctan2(-ahead[:, 1], -ahead[:, 2]))
     return np.asarray(np.stack([yaw, pitch], axis=1), np.float64)
+
+
+def eye_tracks(
+    tracking: Tracking, head: HeadModel, frame_rate: Fraction, config: SpeakConfig
+) -> list[NaturalBlinks | Gaze]:
+    """What the settings change about the eyes, in the order in which it is to be applied.
+
+    Args:
+        tracking: Of the speaker.
+        head: Its head model.
+        frame_rate: Of the clip.
+        config: How it talks.
+
+    Raises:
+        UsageError: the head has no eyelids that could be moved.
+    """
+    tracks: list[NaturalBlinks | Gaze] = []
+    if config.blink == "natural":
+        tracks.append(NaturalBlinks(tracking, head, frame_rate, config.seed))
+    # After the blinks: they bring along how far the eyes look down in the clip.
+    offset_deg = config.gaze_offset_deg()
+    if offset_deg is not None:
+        tracks.append(Gaze(tracking, head, frame_rate, offset_deg))
+    return tracks

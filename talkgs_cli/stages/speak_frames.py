@@ -36,7 +36,7 @@ from talkgs_cli.stages.speak_background import (
     over,
     require_background,
 )
-from talkgs_cli.stages.speak_eyes import Gaze, NaturalBlinks, resting
+from talkgs_cli.stages.speak_eyes import eye_tracks, resting
 from talkgs_cli.stages.speak_originals import Original, originals
 from talkgs_cli.stages.speak_pose import PoseTrack, mean_pose, orbit
 from talkgs_cli.stages.speak_sound import mouths
@@ -108,7 +108,9 @@ class Performance:
         self._place = Crop(0, 0, crop.side, crop.size) if config.crop else crop
         self._walk = self._plan()
         self._poses = self._read_poses()
-        self._eyes = self._eye_tracks()
+        self._eyes = eye_tracks(
+            self._avatar.tracking, self._avatar.head.head, speaker.frame_rate, config
+        )
 
     def frames(self, sound: SoundStream) -> Generator[Frame]:
         """The finished frames, as the sound comes in; closing it ends all threads and programs.
@@ -244,17 +246,6 @@ class Performance:
             return None
         home = mean_pose(self._avatar.tracking.motion.world_to_camera[self._avatar.tracking.valid])
         return PoseTrack.read(Path(self._config.pose)).moved_to(home)
-
-    def _eye_tracks(self) -> list[NaturalBlinks | Gaze]:
-        tracking, head = self._avatar.tracking, self._avatar.head.head
-        rate, config = self._speaker.frame_rate, self._config
-        tracks: list[NaturalBlinks | Gaze] = []
-        offset_deg = config.gaze_offset_deg()
-        if offset_deg is not None:
-            tracks.append(Gaze(tracking, head, rate, offset_deg))
-        if config.blink == "natural":
-            tracks.append(NaturalBlinks(tracking, head, rate, config.seed))
-        return tracks
 
 
 def speaker_step(speaker_rate: Fraction, frame_rate: Fraction) -> Fraction:
