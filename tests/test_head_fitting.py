@@ -3,17 +3,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from talkgs_cli.errors import BadInput
 from talkgs_cli.heads.open_head import OpenHead
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.tracking.head_fitting import (
+    _smooth_pose,
+    _takes,
     default_intrinsics,
     fit_head,
     projected_landmarks,
 )
 from talkgs_cli.tracking.landmark_points import BLENDSHAPE_NAMES
+from talkgs_cli.tracking.pose_solver import FrameState
 from talkgs_cli.tracking.track_error import reprojection_error
 from talkgs_cli.types import project
 
@@ -55,7 +59,7 @@ class Truth:
         self.landmarks = torch.cat([pixels + noise, depth], dim=-1).numpy()  # [T, 478, 3]
         self.blendshapes = np.zeros((FRAMES, 52), np.float32)
 
-    def fit(self, head, valid=None, landmarks=None):
+    def fit(self, head, valid=None, landmarks=None, cuts=None):
         return fit_head(
             head,
             self.landmarks if landmarks is None else landmarks,
@@ -65,6 +69,7 @@ class Truth:
             SIZE,
             25.0,
             SilentProgress(),
+            cuts=cuts,
         )
 
 
@@ -188,3 +193,60 @@ def test_turning_the_picture_turns_the_pose(head, truth, tracking):
 def test_a_video_without_a_face_is_refused(head, truth):
     with pytest.raises(BadInput, match="only 1 of 48 frames"):
         truth.fit(head, np.arange(FRAMES) == 3)
+
+
+def seen_state(turns: np.ndarray, across: np.ndarray) -> FrameState:
+    """Poses that turn about the vertical (radians) and shift sideways (metres): [N] each."""
+    count = len(turns)
+    rotation = Rotation.from_rotvec(turns[:, None] * [0.0, 1.0, 0.0]).as_matrix()
+    translation = np.stack([across, 0 * across, 0 * across + 0.8], axis=1)
+    return FrameState(
+        torch.zeros(count, 2),
+        torch.zeros(count, 3),
+        torch.from_numpy(rotation).float(),
+        torch.from_numpy(translation).float(),
+    )
+
+
+def test_one_take_is_smoothed_as_a_whole_to_the_bit() -> None:
+    generator = np.random.default_rng(3)
+    turns, across = generator.normal(size=(2, 40)) * [[0.05], [0.01]]
+    state = seen_state(turns, across)
+    wanted = gaussian_filter1d(state.translation.double().numpy(), 0.6, axis=0, mode="nearest")
+    quaternions = Rotation.from_matrix(state.rotation.numpy()).as_quat()
+    quaternions = gaussian_filter1d(quaternions, 0.6, axis=0, mode="nearest")
+    smooth = _smooth_pose(state, 0.6, _takes(np.arange(40), np.array([], int)))
+    assert np.array_equal(smooth.translation.numpy(), wanted.astype(np.float32))
+    matrices = Rotation.from_quat(quaternions).as_matrix().astype(np.float32)
+    assert np.array_equal(smooth.rotation.numpy(), matrices)
+
+
+@pytest.mark.parametrize("sigma", [0.6, 1.44])  # 25 and 60 frames a second
+@pytest.mark.parametrize("how", ["cut", "gap"])
+def test_the_pose_beside_a_cut_or_a_gap_knows_nothing_of_the_other_side(
+    sigma: float, how: str
+) -> None:
+    generator = np.random.default_rng(5)
+    turns, across = generator.normal(size=(2, 40)) * [[0.02], [0.002]]
+    state = seen_state(turns + 0.5 * (np.arange(40) > 19), across + 0.2 * (np.arange(40) > 19))
+    used, cuts = np.arange(40), np.array([20])
+    if how == "gap":
+        used, cuts = np.where(used < 20, used, used + 30), np.array([], int)
+    smooth = _smooth_pose(state, sigma, _takes(used, cuts))
+    for half in (slice(0, 20), slice(20, 40)):
+        alone = _smooth_pose(state.at(half), sigma, [slice(0, 20)])
+        assert torch.equal(smooth.translation[half], alone.translation)
+        assert torch.equal(smooth.rotation[half], alone.rotation)
+
+
+def test_a_cut_costs_no_accuracy_of_the_frames_beside_it(head, truth, tracking) -> None:
+    """The same motion, from another place in the second half of the picture."""
+    landmarks = truth.landmarks.copy()
+    landmarks[24:, :, 0] += 60
+    cut = truth.fit(head, landmarks=landmarks, cuts=np.array([24]))
+    x = cut.motion.world_to_camera[:, 0, 3]
+    moved_m = 60 * 0.8 / float(truth.intrinsics[0, 0])
+    error = (x - truth.world_to_camera[:, 0, 3] - moved_m * (torch.arange(FRAMES) >= 24)).abs()
+    beside, usual = error[22:26].max(), error.median()
+    assert beside < 0.03 * moved_m
+    assert beside < usual + 0.02 * moved_m

@@ -6,6 +6,7 @@ what is left over. It sees landmarks only, no pixels, and reads no files.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -83,6 +84,7 @@ def fit_head(
     frame_rate: float,
     progress: Progress,
     *,
+    cuts: NDArray[np.integer] | None = None,
     focal_per_side: float = FOCAL_PER_SIDE,
     weights: SolverWeights | None = None,
 ) -> Tracking:
@@ -98,6 +100,7 @@ def fit_head(
         image_size: (height, width) of the frames the landmarks are in.
         frame_rate: Frames per second.
         progress: Told about two stages.
+        cuts: Frames that begin a new take; None: it is one take.
         focal_per_side: Focal length over the longer side of the frame.
         weights: The energy; None for the tuned one.
 
@@ -142,7 +145,7 @@ def fit_head(
         solver = SequenceSolver(settled_rig, seen, weights)
         state = solver.solve_frames(torch.zeros(0), state, FRAME_ROUNDS, advance)
 
-    state = _smooth_pose(state, POSE_SMOOTHING_S * frame_rate)
+    state = _smooth_pose(state, POSE_SMOOTHING_S * frame_rate, _takes(used, cuts))
     correctives, basis, mouth_count = _correct(head.settle(shape), settled_rig, state, seen)
     everywhere = _spread_over_time(state, correctives, used, len(valid))
     return Tracking(
@@ -242,16 +245,28 @@ def _start_from(state: FrameState, keys: Tensor, solved: FrameState) -> None:
     state.rotation[keys], state.translation[keys] = solved.rotation, solved.translation
 
 
-def _smooth_pose(state: FrameState, sigma_frames: float) -> FrameState:
-    """Filter rotation and translation over time, lightly."""
+def _takes(used: NDArray[np.integer], cuts: NDArray[np.integer] | None) -> list[slice]:
+    """The used frames, counted among themselves, from one cut or gap to the next."""
+    begins = np.diff(used) > 1
+    if cuts is not None:
+        begins |= np.isin(used[1:], cuts)
+    edges = [0, *(np.flatnonzero(begins) + 1).tolist(), len(used)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+
+
+def _smooth_pose(state: FrameState, sigma_frames: float, takes: Sequence[slice]) -> FrameState:
+    """Filter rotation and translation over time, lightly, and each take by itself.
+
+    Across a cut, or what happened unseen, one frame tells nothing of the next.
+    """
     turns = Rotation.from_matrix(state.rotation.numpy()).as_quat()  # [N, 4]
     flips = np.sign((turns[1:] * turns[:-1]).sum(1))
     turns[1:] *= np.cumprod(np.where(flips == 0, 1, flips))[:, None]
-    turns = gaussian_filter1d(turns, sigma_frames, axis=0, mode="nearest")
+    translation = state.translation.double().numpy()
+    for take in takes:
+        for values in (turns, translation):
+            values[take] = gaussian_filter1d(values[take], sigma_frames, axis=0, mode="nearest")
     rotation = Rotation.from_quat(turns).as_matrix()
-    translation = gaussian_filter1d(
-        state.translation.double().numpy(), sigma_frames, axis=0, mode="nearest"
-    )
     return FrameState(
         state.expression,
         state.jaw,
