@@ -180,6 +180,13 @@ def test_a_small_crop_is_not_resampled_and_a_large_one_is_shrunk() -> None:
     assert large.side > 512
 
 
+@pytest.mark.parametrize("short", [360, 486, 500, 512])
+def test_a_head_larger_than_a_small_frame_is_still_stored_pixel_for_pixel(short: int) -> None:
+    crop = choose_crop(clip([(320, short / 2)], height=short * 0.9), (short, 640), 512)
+    assert crop.scale == 1
+    assert crop.side == short // 16 * 16
+
+
 def test_one_stray_frame_does_not_widen_the_crop() -> None:
     usual = [(300.0, 240.0)] * 300
     assert choose_crop(clip([*usual, (100, 240)]), (480, 640), 512) == choose_crop(

@@ -214,3 +214,45 @@ def test_readers_in_several_threads_do_not_disturb_each_other(tmp_path: Path) ->
         thread.join()
     assert results == [30, 30, 30]
     assert even_size((3, 5)) == (2, 4)
+
+
+def hlg_through(folder: Path, matrix: str, primaries: str) -> np.ndarray:
+    """One colour of HLG in BT.2020, copied to BT.709: RGB."""
+    path = folder / f"{matrix}-{primaries}.mp4"
+    run_ffmpeg(
+        *("-f", "lavfi", "-i", "color=c=0xC83C28:s=96x96:r=25:d=0.2", "-vf"),
+        "scale=out_color_matrix=bt2020,format=yuv420p10le,"
+        f"setparams=colorspace={matrix}:color_primaries={primaries}:color_trc=arib-std-b67",
+        *("-c:v", "libx264", "-crf", "4", str(path)),
+    )
+    stream = probe_stream(path)
+    assert (stream.matrix or "unknown", stream.primaries or "unknown") == (matrix, primaries)
+    transcode(path, folder / "out.mp4", (96, 96), Fraction(25))
+    return next(iter(read_frames(folder / "out.mp4")))[48, 48].astype(int)
+
+
+def test_high_dynamic_range_with_tags_missing_is_read_as_if_they_were_there(tmp_path: Path) -> None:
+    wanted = hlg_through(tmp_path, "bt2020nc", "bt2020")
+    for tags in (("bt2020nc", "unknown"), ("unknown", "bt2020"), ("unknown", "unknown")):
+        assert np.abs(hlg_through(tmp_path, *tags) - wanted).max() <= 1, tags
+
+
+@pytest.mark.parametrize("matrix", ["bt601", "bt709"])
+@pytest.mark.parametrize("turns", [0, 1])
+def test_an_odd_row_or_column_is_left_out_and_the_rest_not_resampled(
+    tmp_path: Path, matrix: str, turns: int
+) -> None:
+    source, target = tmp_path / "odd.mkv", tmp_path / "even.mp4"
+    run_ffmpeg(
+        *("-f", "lavfi", "-i", "nullsrc=s=161x121:r=25:d=0.2", "-vf"),
+        "format=gray,geq=lum='80+80*mod(X+Y,2)',"
+        f"scale=out_color_matrix={matrix}:out_range=tv,format=yuv420p",
+        *("-c:v", "ffv1", str(source)),
+    )
+    size = (160, 120) if turns else (120, 160)
+    transcode(source, target, size, Fraction(25), crf=1, quarter_turns=turns)
+    frame = next(iter(read_frames(target))).astype(int)
+    assert frame.shape[:2] == size
+    sides = frame[::2, ::2], frame[1::2, ::2]
+    assert np.abs(sides[0].mean() - sides[1].mean()) > 70  # a checkerboard of one pixel
+    assert max(side.std() for side in sides) < 6

@@ -27,6 +27,7 @@ STANDARD_RATES = (
     *(Fraction(n) for n in (10, 12, 15, 24, 25, 30, 48, 50, 60, 120)),
     *NTSC_RATES,
 )
+COLOUR_TAGS = ("matrix", "primaries", "transfer")  # as ffmpeg prints them, a/b/c
 NOT_VIDEO_CODECS = {"ansi", "bintext", "xbin", "idf"}  # text files that ffmpeg can draw
 
 
@@ -39,6 +40,7 @@ class VideoStream:
         pixels: ffmpeg's name of the pixel format, or "".
         full_range: Whether black is 0 and white the largest number.
         matrix: Colour matrix as tagged, or "" where it is not.
+        primaries: Colour primaries as tagged, or "".
         transfer: Transfer curve as tagged, or "".
         interlaced: Whether two fields make a frame.
     """
@@ -47,6 +49,7 @@ class VideoStream:
     pixels: str
     full_range: bool
     matrix: str
+    primaries: str
     transfer: str
     interlaced: bool
 
@@ -81,7 +84,6 @@ def probe_stream(path: Path) -> VideoStream:
     if duration_s <= 0:
         raise BadInput(f"{path} is a video of zero length.", hint="Give a longer video.")
     rate, constant = _frame_rate(line)
-    matrix, transfer = _colour_tags(line)
     info = VideoInfo(
         size=_displayed_size(line, text),
         frame_rate=rate,
@@ -91,7 +93,7 @@ def probe_stream(path: Path) -> VideoStream:
     )
     interlaced = re.search(r"\b(top|bottom) first|\binterlaced", line) is not None
     pixels, full_range = _pixel_format(line)
-    return VideoStream(info, pixels, full_range, matrix, transfer, interlaced)
+    return VideoStream(info, pixels, full_range, **_colour_tags(line), interlaced=interlaced)
 
 
 def picture_duration_s(path: Path) -> float:
@@ -211,8 +213,8 @@ def _pixel_format(line: str) -> tuple[str, bool]:
     return found[1], bool(found[2]) or found[1].startswith("yuvj")
 
 
-def _colour_tags(line: str) -> tuple[str, str]:
-    """(matrix, transfer) as tagged; "" where unknown."""
+def _colour_tags(line: str) -> dict[str, str]:
+    """Matrix, primaries and transfer as tagged; "" where unknown."""
     found = re.search(r"Video: [^(,]+(?:\([^)]*\) ?)*, \w+\(([^)]*)\)", line)
     words = [word.strip() for word in found[1].split(",")] if found else []
     for word in words:
@@ -220,8 +222,6 @@ def _colour_tags(line: str) -> tuple[str, str]:
             continue
         parts = word.split("/")
         tags = parts if len(parts) == 3 else [parts[0]] * 3
-        matrix, _primaries, transfer = (
-            "" if tag in ("unknown", "reserved") else tag for tag in tags
-        )
-        return matrix, transfer
-    return "", ""
+        known = ("" if tag in ("unknown", "reserved") else tag for tag in tags)
+        return dict(zip(COLOUR_TAGS, known, strict=True))
+    return dict.fromkeys(COLOUR_TAGS, "")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from talkgs_cli.errors import BadInput
 from talkgs_cli.media.audio import SOUND_AT_ZERO
-from talkgs_cli.media.encoding import AUDIO_BITRATE, TAGGED_MP4, to_bt709, x264
+from talkgs_cli.media.encoding import AUDIO_BITRATE, TAGGED_MP4, even_size, to_bt709, x264
 from talkgs_cli.media.ffmpeg import (
     LOCAL_FILES_ONLY,
     Process,
@@ -127,8 +127,9 @@ def to_rgb_size(
         picture = picture.filter("bwdif", mode="send_frame")
     if frame_rate is not None:
         picture = picture.filter("fps", f"{frame_rate}", start_time=0)
+    matrix = stream.matrix
     if stream.transfer in HDR_TRANSFERS and has_filter(ffmpeg_program(), "zscale"):
-        picture = _tone_map(picture)
+        picture, matrix = _tone_map(picture, stream), "bt709"
     for _ in range(quarter_turns % 4):
         picture = picture.filter("transpose", "cclock")
     colours = {
@@ -139,12 +140,22 @@ def to_rgb_size(
         size[1],
         size[0],
         flags="area+accurate_rnd+full_chroma_int",
-        **({} if stream.matrix else colours),
+        **({} if matrix else colours),
     )
 
 
-def _tone_map(picture: Any) -> Any:
-    """High dynamic range (phones film HLG) down to ordinary BT.709."""
+def _tone_map(picture: Any, stream: VideoStream) -> Any:
+    """High dynamic range (phones film HLG) down to ordinary BT.709.
+
+    Without all its tags the filter would give up; such curves come with BT.2020.
+    """
+    untagged = {}
+    if not stream.matrix:
+        untagged["colorspace"] = "bt2020nc"
+    if not stream.primaries:
+        untagged["color_primaries"] = "bt2020"
+    if untagged:
+        picture = picture.filter("setparams", **untagged)
     return (
         picture.filter("zscale", transfer="linear", npl=203)
         .filter("format", "gbrpf32le")
@@ -170,7 +181,8 @@ def transcode(
     Args:
         source: Any video.
         target: The mp4.
-        size: (height, width), both even.
+        size: (height, width), both even. Where it is the video's own but for an odd last row or
+            column, that is left out, and all other pixels stay as they are.
         frame_rate: Constant rate.
         crf: x264 quality; 12 can't be told from the source by eye.
         preset: x264 speed.
@@ -184,7 +196,11 @@ def transcode(
     """
     stream = probe_stream(source)
     read = ffmpeg.input(file_url(source), protocol_whitelist=LOCAL_FILES_ONLY)
-    picture = to_rgb_size(read["v:0"], stream, size, frame_rate, quarter_turns)
+    shown = stream.info.size[::-1] if quarter_turns % 2 else stream.info.size
+    whole = shown if even_size(shown) == size else size
+    picture = to_rgb_size(read["v:0"], stream, whole, frame_rate, quarter_turns)
+    if whole != size:
+        picture = picture.filter("crop", size[1], size[0], 0, 0, exact=1)
     picture = _from_bt601(picture, stream) or to_bt709(picture, size)
     sound = [read["a:0"].filter("aresample", **SOUND_AT_ZERO)] if stream.info.has_audio else []
     rate = x264(crf, preset, frame_rate)
@@ -218,6 +234,7 @@ def _from_bt601(picture: Any, stream: VideoStream) -> Any | None:
     None for any other kind of pixels.
     """
     usual = stream.pixels == "yuv420p" and not stream.full_range and stream.matrix in OLD_MATRIX
+    usual = usual and stream.transfer not in HDR_TRANSFERS
     if not usual or (not stream.matrix and stream.info.size[0] >= UNTAGGED_BT709_LINES):
         return None
     # Only the matrix is changed, as by the scaler: the same curve and primaries on both sides.

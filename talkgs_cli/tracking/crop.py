@@ -63,6 +63,6 @@ def choose_crop(
 
 def _side(wanted: float, largest: int, crop_size: int) -> int:
     """An even side; a multiple of 16 where that avoids resampling."""
-    if wanted > crop_size:
+    if wanted > crop_size and largest > crop_size:
         return min(int(np.ceil(wanted / 2)) * 2, largest // 2 * 2)
     return max(min(int(np.ceil(wanted / BLOCK)), largest // BLOCK), 1) * BLOCK
