@@ -58,7 +58,7 @@ class PrepareConfig:
     head: str = "open"
     # Longest side of the stored crop frames, pixels. Larger crops are resampled down to it.
     crop_size: int = 512
-    # Frame rates above this are halved until they are not (60 -> 30, 50 -> 25).
+    # Frame rates above this, by more than 5 %, are halved until they are not (60 -> 30, 50 -> 25).
     max_frame_rate: int = 30
     # Videos whose shorter side is longer than this are shrunk to it, pixels.
     max_short_side: int = 1080

@@ -1,5 +1,6 @@
 """Claims about what `prepare` keeps of a video: frame rate and size, and what it tells of them."""
 
+import re
 from dataclasses import replace
 from fractions import Fraction
 
@@ -24,6 +25,10 @@ def described(rate: Fraction, constant: bool = True, size: tuple[int, int] = (72
         (Fraction(60000, 1001), True, Fraction(30000, 1001)),
         (Fraction(120), True, Fraction(30)),
         (Fraction(50), True, Fraction(25)),
+        (Fraction("30.3"), True, Fraction("30.3")),  # as screens and browsers record
+        (Fraction("30.02"), True, Fraction("30.02")),
+        (Fraction("60.02"), True, Fraction("30.01")),
+        (Fraction(32), True, Fraction(16)),
         (Fraction("29.83"), False, Fraction(30000, 1001)),
         (Fraction("23.2"), False, Fraction(24000, 1001)),
         (Fraction(25, 2), True, Fraction(25, 2)),
@@ -55,6 +60,19 @@ def test_what_is_reduced_is_told_with_the_options_that_keep_it() -> None:
     assert "--short-side 2160" in said
     keeping = replace(CONFIG, max_frame_rate=60, max_short_side=2160)
     assert what_is_reduced(uhd, stored_rate(uhd, keeping), stored_size(uhd, keeping)) is None
+
+
+@pytest.mark.parametrize("rate", ["58.9", "57.3", "59.94", "49.2", "118"])
+def test_the_option_that_is_named_really_keeps_a_varying_rate(rate: str) -> None:
+    info = described(Fraction(rate), constant=False)
+    said = what_is_reduced(info, stored_rate(info, CONFIG), info.size)
+    assert said is not None
+    option = re.search(r"--max-frame-rate (\d+)", said)
+    assert option is not None
+    keeping = replace(CONFIG, max_frame_rate=int(option[1]))
+    kept = stored_rate(info, keeping)
+    assert kept > Fraction(rate) * Fraction(95, 100)
+    assert what_is_reduced(info, kept, info.size) is None
 
 
 def test_a_usual_rate_or_an_even_size_is_no_reduction() -> None:

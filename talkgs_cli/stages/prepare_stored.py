@@ -8,22 +8,29 @@ from math import ceil
 from talkgs_cli.config import PrepareConfig
 from talkgs_cli.types import VideoInfo
 
+ABOVE = Fraction(21, 20)  # screens and browsers record at 30.3 where they say 30
 SAME_RATE = 1.2  # a varying rate that becomes the nearest usual one loses nothing to speak of
 
 
 def stored_rate(info: VideoInfo, config: PrepareConfig) -> Fraction:
     """The constant frame rate of the speaker: the video's own, halved until it is low enough.
 
-    A varying rate becomes the nearest usual one, so that time stays exact.
+    A varying rate becomes the nearest usual one, so that time stays exact. A hair above the limit
+    is low enough: half of it would miss fast mouth movements.
     """
-    from talkgs_cli.media.probe import STANDARD_RATES
-
-    rate = info.frame_rate
-    if not info.constant_rate:
-        rate = min(STANDARD_RATES, key=lambda usual: abs(usual / rate - 1))
-    while rate > config.max_frame_rate:
+    rate = _whole_rate(info)
+    while rate > config.max_frame_rate * ABOVE:
         rate /= 2
     return rate
+
+
+def _whole_rate(info: VideoInfo) -> Fraction:
+    """The constant rate that keeps all of a video."""
+    from talkgs_cli.media.probe import STANDARD_RATES
+
+    if info.constant_rate:
+        return info.frame_rate
+    return min(STANDARD_RATES, key=lambda usual: abs(usual / info.frame_rate - 1))
 
 
 def what_is_reduced(info: VideoInfo, rate: Fraction, size: tuple[int, int]) -> str | None:
@@ -37,7 +44,7 @@ def what_is_reduced(info: VideoInfo, rate: Fraction, size: tuple[int, int]) -> s
     lost, options = [], []
     if rate < info.frame_rate / SAME_RATE:
         lost.append(f"{float(info.frame_rate):g} frames a second, stored are {float(rate):g}")
-        options.append(f"--max-frame-rate {ceil(info.frame_rate)}")
+        options.append(f"--max-frame-rate {ceil(_whole_rate(info))}")
     if min(size) < min(info.size) - 1:
         lost.append(f"{min(info.size)} pixels on its shorter side, stored are {min(size)}")
         options.append(f"--short-side {min(info.size)}")
