@@ -1,5 +1,6 @@
 """A FLAME file becomes a head like the open one. The file is made from the open head."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -19,7 +20,7 @@ from talkgs_cli.config import PrepareConfig
 from talkgs_cli.errors import BadInput
 from talkgs_cli.heads import load_head
 from talkgs_cli.heads.flame import EMBEDDING, FlameHead, cached_file
-from talkgs_cli.heads.flame_import import KEYS, bare_head, read_arrays
+from talkgs_cli.heads.flame_import import KEYS, _with_embedding, bare_head, read_arrays
 from talkgs_cli.heads.open_head import OpenHead
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.stages.flame import convert_flame
@@ -311,6 +312,32 @@ def test_a_landmark_embedding_beside_the_file_is_used(flame_file, head, tmp_path
     np.testing.assert_allclose(with_embedding.landmark_weights[[4, 152]].numpy(), weights)
     same = [mark for mark in range(478) if mark not in (4, 152)]
     assert (with_embedding.landmark_vertices[same] == head.landmark_vertices[same]).all()
+
+
+def _damaged(content, path):
+    buffer = io.BytesIO()
+    if content == "array":
+        np.save(buffer, np.zeros(3))
+    elif content in ("cut", "other"):
+        np.savez_compressed(buffer, v_template=np.arange(9000.0), f=np.zeros(3))
+    data = {"empty": b"", "text": b"hello"}.get(content, buffer.getvalue())
+    path.write_bytes(data[: len(data) // 2] if content == "cut" else data)
+    return path
+
+
+DAMAGE = ("empty", "text", "array", "cut", "other")
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_a_damaged_embedding_is_bad_input(head, tmp_path, content):
+    with pytest.raises(BadInput, match="not a landmark embedding"):
+        _with_embedding(head, _damaged(content, tmp_path / EMBEDDING))
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_a_damaged_npz_is_bad_input(tmp_path, content):
+    with pytest.raises(BadInput, match="not a FLAME file"):
+        read_arrays(_damaged(content, tmp_path / "model.npz"))
 
 
 def test_the_command_converts_and_names_the_head(flame_file, converted):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,15 @@ def print_error(message: str) -> None:
 
 
 def print_result(text: str) -> None:
-    """One line on stdout: the result, and nothing else ever."""
-    sys.stdout.write(text + "\n")
+    """One line on stdout: the result, and nothing else ever.
+
+    A path may hold bytes that are no text; they go out as they are, for whoever opens it.
+    """
+    try:
+        sys.stdout.write(text + "\n")
+    except UnicodeEncodeError:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(text) + b"\n")
     sys.stdout.flush()
 
 

@@ -5,13 +5,16 @@ Read are .pkl (see `flame_pickle`), .npz and .safetensors files with FLAME's own
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from talkgs_cli.errors import BadInput
@@ -29,6 +32,7 @@ NECK, JAW, EYES = 1, 2, (3, 4)
 EYES_APART_M = (0.04, 0.09)  # between the eyeballs' centres: tells metres from other units
 MIDDLE_FROM_EYES_M = (0.0, -0.030, -0.075)  # from between the eyeballs to the head frame's origin
 KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table")
+EMBEDDING_KEYS = ("lmk_face_idx", "lmk_b_coords", "landmark_indices")
 
 
 def import_flame(
@@ -73,18 +77,31 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _read_plain(path: Path) -> dict[str, NDArray[Any]]:
-    from zipfile import BadZipFile
-
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in KEYS if key in file}
-    except (SafetensorError, BadZipFile, ValueError, EOFError, KeyError) as error:
+        return _read_npz(path, KEYS)
+    except (SafetensorError, ValueError) as error:
         raise _no_flame(path, str(error) or type(error).__name__) from error
+
+
+def _read_npz(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Those of the arrays that an .npz file has.
+
+    Raises:
+        ValueError: damaged, or no .npz file.
+    """
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, NpzFile):
+            raise ValueError("it is one array, not an .npz file")
+        with file:
+            return {key: file[key] for key in keys if key in file}
+    except (BadZipFile, EOFError, KeyError, NotImplementedError, zlib.error) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def bare_head(key: str, arrays: dict[str, NDArray[Any]], path: Path) -> FlameHead:
@@ -166,16 +183,16 @@ def _check_sizes(arrays: dict[str, NDArray[Any]], path: Path) -> None:
 def _with_embedding(head: FlameHead, path: Path) -> FlameHead:
     """Take the landmarks of the embedding that is published beside FLAME; keep all others."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            faces = file["lmk_face_idx"].astype(np.int64).ravel()
-            weights = file["lmk_b_coords"].astype(np.float32)
-            marks = file["landmark_indices"].astype(np.int64).ravel()
+        file = _read_npz(path, EMBEDDING_KEYS)
+        faces = file["lmk_face_idx"].astype(np.int64).ravel()
+        weights = file["lmk_b_coords"].astype(np.float32)
+        marks = file["landmark_indices"].astype(np.int64).ravel()
         known = {int(mark): row for row, mark in enumerate(head.landmark_index)}
         rows = torch.tensor([known[int(mark)] for mark in marks])
         if weights.shape != (len(faces), 3) or len(marks) != len(faces) or faces.min() < 0:
             raise ValueError("its arrays don't fit together")
         corners = head.faces[torch.from_numpy(faces)]
-    except (ValueError, KeyError, IndexError, OSError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
         raise BadInput(
             f"{path} is not a landmark embedding of this FLAME file: {error}.",
             hint="Remove it, and the landmarks are found without it.",

@@ -175,9 +175,12 @@ def paragraph(text: str) -> str:
 
 
 def page(title: str, *sections: str) -> str:
-    """The whole document; `sections` are HTML."""
+    """The whole document; `sections` are HTML.
+
+    A file name may hold bytes that are no text in any alphabet; a page can't, it shows "?".
+    """
     style = STYLE_FILE.read_text(encoding="utf-8")
-    return (
+    text = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -185,3 +188,4 @@ def page(title: str, *sections: str) -> str:
         f"<title>{escape(title)}</title><style>{style}</style></head>\n"
         f"<body><main><h1>{escape(title)}</h1>\n{chr(10).join(sections)}\n</main></body></html>\n"
     )
+    return text.encode("utf-8", "replace").decode("utf-8")
