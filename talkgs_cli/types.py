@@ -149,7 +149,8 @@ class Tracking:
         landmarks: [T, 478, 3] tracked points: x, y in pixels, z in pixels relative to the face;
             the largest array of a clip, so it stays on disk.
         blendshapes: [T, 52] ARKit scores of the landmarker, in its own order.
-        valid: [T] bool, False where no (single) face was seen; other fields are interpolated there.
+        valid: [T] bool, frames to use. False where no face was seen, and the other fields are
+            interpolated; and where something covers the mouth, and they are as tracked.
         intrinsics: [3, 3] camera of the original frame, pixels.
         shape: [S] identity of the speaker.
         motion: Per-frame expression, jaw, correctives and pose.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from demo_fixtures import DemoVideo
 from portrait_videos import ASSETS, CONFIG, FRAMES, SIDE, film, portrait, swaying
 from skimage import data
@@ -20,6 +22,7 @@ from talkgs_cli.media.encoding import VideoWriter
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages.prepare import prepare
+from talkgs_cli.types import Tracking
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,18 @@ def test_a_face_for_a_moment_only_is_refused_with_the_seconds(
     empty = np.full((SIDE, SIDE, 3), 90, np.uint8)
     path = film(tmp_path / "v.mp4", [*[portrait()] * 30, *[empty] * 45])
     refused(path, tmp_path / "s", r"30 of 75 frames.*1\.2 s")
+
+
+def test_a_mouth_that_is_covered_nearly_always_is_refused(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def covered(head: object, tracking: Tracking, *_: object) -> Tracking:
+        return replace(tracking, valid=tracking.valid & (torch.arange(len(tracking)) < 20))
+
+    aligner = "talkgs_cli.tracking.photometric.photometric_refinement"
+    monkeypatch.setattr(aligner, covered)
+    refused(video, tmp_path / "s", r"20 of 55 frames.*0\.8 s.*35 more, .* mouth, don't count")
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_faces_without_sound_work_with_advice(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -125,6 +126,8 @@ def test_the_report_shows_pictures_curves_and_the_advice(prepared_speaker: Path)
 
 def test_a_file_name_cannot_become_part_of_the_page() -> None:
     name = "<script>alert(1)</script>&.mp4"
+    latin = os.fsdecode(b"caf\xe9.mp4")  # from an old disk: bytes that are no UTF-8
+    assert "caf?.mp4" in report_html.page(latin, report_html.facts([(latin, latin)]))
     text = report_html.page(name, report_html.facts([(name, name)]), report_html.bullets([name]))
     text += curves(name, name, [Curve(name, np.arange(5.0))], 25.0, Marks())
     text += report_html.contact_sheet([report_html.Tile("data:,", (9, 9), f'"{name}')], {})
@@ -238,6 +241,21 @@ def observed(change: list[float]) -> Observations:
         np.ones(count, np.uint8),
         np.array(change, np.float32),
     )
+
+
+def test_a_covered_mouth_counts_neither_as_closed_nor_as_open(prepared_speaker: Path) -> None:
+    speaker = SpeakerFolder.open_(prepared_speaker)
+    tracking = speaker.load_tracking()
+    half = torch.arange(len(tracking)) < len(tracking) // 2
+    tracking = replace(tracking, valid=tracking.valid & half)
+    seen = replace(observed([0.0] * len(tracking)), landmarks=tracking.landmarks)
+    sharpness = np.ones(len(tracking), np.float32)
+    rate = speaker.frame_rate
+    timeline = prepare_timeline.measure_timeline(
+        load_head(tracking.head), tracking, seen, sharpness, None, rate
+    )
+    assert timeline.closed_s + timeline.open_s == pytest.approx(len(tracking) // 2 / float(rate))
+    assert np.isfinite(timeline.angles_deg).all()
 
 
 def test_a_cut_is_told_from_movement() -> None:

@@ -113,6 +113,8 @@ def prepare(
             with progress.stage("Fitting the head", None):
                 landmark_track = fitted.result()
             tracking = _align(head, speaker, landmark_track, crop, config, progress)
+            seen, used = int(observations.valid.sum()), int(tracking.valid.sum())
+            refuse_too_little_face(video, used, len(tracking), float(rate), seen - used)
             encoded.result()
 
     speaker.manifest |= {
@@ -284,6 +286,7 @@ def _fit_head(
         size,
         float(rate),
         beside,
+        cuts=observations.cuts(),
     )
     speaker.save_tracking(tracking, landmark_track)
     return tracking

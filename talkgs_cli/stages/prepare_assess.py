@@ -39,9 +39,11 @@ def assess(
     valid = observations.valid
     error = reprojection_error(head, tracking)
     landmark_error = {name: round(error[name] / 100, 5) for name in ("mean", "p95", "lips", "eyes")}
+    used = tracking.valid.numpy()
     evidence = Evidence(
         frames=len(valid),
-        valid_frames=int(valid.sum()),
+        valid_frames=int(used.sum()),
+        covered_frames=int((valid & ~used).sum()),
         frame_rate=float(timeline.frame_rate),
         face_height_px=face_height_px(observations.landmarks, valid),
         other_faces_share=float((observations.faces_seen > 1).mean()),

@@ -223,10 +223,12 @@ def _figures(timeline: Timeline) -> list[str]:
         ),
         curves(
             "Mouth opening, share of the eyes' distance",
-            f"Under the broken line the lips count as closed ({timeline.closed_s:.1f} s).",
+            f"Under the broken line the lips count as closed ({timeline.closed_s:.1f} s). "
+            "Amber: something covers the mouth.",
             [Curve("opening", timeline.opening)],
             rate,
             marks,
+            flagged=timeline.hidden_mouth,
             limits=(CLOSED_OPENING,),
             least_range=(0, 0.1),
         ),
@@ -290,7 +292,7 @@ def _facts(result: dict[str, Any], timeline: Timeline, tracking: Tracking) -> li
     return [
         ("Length", f"{time_code(timeline.duration_s)} ({result['frames']} frames)"),
         ("Frames per second", f"{float(timeline.frame_rate):.6g} ({result['frame_rate']})"),
-        ("Frames with a face", f"{result['valid_share']:.1%}"),
+        ("Frames that are used", f"{result['valid_share']:.1%}"),
         ("Height of the face", f"{result['face_height_px']:.0f} px"),
         ("Lips together / apart", f"{timeline.closed_s:.1f} s / {timeline.open_s:.1f} s"),
         ("Sound after the mouth", sync),

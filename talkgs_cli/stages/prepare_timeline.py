@@ -31,7 +31,7 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class Timeline:
-    """Curves over the T frames of a video; nan where no face is seen.
+    """Curves over the T frames of a video; nan where no face is seen, `opening` where no mouth is.
 
     Attributes:
         frame_rate: Frames per second.
@@ -129,20 +129,21 @@ def measure_timeline(
         frame_rate: Frames per second.
     """
     valid = observations.valid
+    covered = valid & ~tracking.valid.numpy()
     steady = valid.copy()
     steady[1:-1] &= valid[2:] & valid[:-2]
     jitter, raw_jitter = _jitter_px(head, tracking)
     return Timeline(
         frame_rate=frame_rate,
         angles_deg=_only(valid, head_angles_deg(tracking.motion.world_to_camera)),
-        opening=_only(valid, opening(tracking.landmarks)),
+        opening=_only(valid & ~covered, opening(tracking.landmarks)),
         sharpness=_only(valid, sharpness),
         jitter_px=_only(steady, jitter),
         raw_jitter_px=_only(steady, raw_jitter),
         loudness_db=None if energy is None else energy.loudness_db(len(valid), frame_rate),
         valid=valid,
         others=observations.faces_seen > 1,
-        covered=valid & ~tracking.valid.numpy(),
+        covered=covered,
         cuts=observations.cuts(),
     )
 

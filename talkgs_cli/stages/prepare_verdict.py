@@ -36,10 +36,11 @@ class Evidence:
 
     Attributes:
         frames: Frames of the video.
-        valid_frames: Frames with a face.
+        valid_frames: Frames that are used: with a face and nothing before its mouth.
         frame_rate: Frames per second.
         face_height_px: Median, hairline to chin.
         other_faces_share: Share of frames that show another face of like size.
+        covered_frames: Frames with a face that something covers.
         has_audio: Whether there is sound that isn't silence.
         av_offset_s: Lag of the sound, or None.
         fix_offset: Whether the sound was to be moved by that.
@@ -63,6 +64,7 @@ class Evidence:
     other_faces_share: float
     has_audio: bool
     av_offset_s: float | None
+    covered_frames: int = 0
     fix_offset: bool = False
     picture_turned_deg: int = 0
     other_lips_iod: float | None = None
@@ -78,8 +80,13 @@ class Evidence:
 
     @property
     def valid_share(self) -> float:
-        """Share of the frames with a face."""
+        """Share of the frames that are used."""
         return self.valid_frames / self.frames
+
+    @property
+    def seen_share(self) -> float:
+        """Share of the frames with a face, covered or not."""
+        return (self.valid_frames + self.covered_frames) / self.frames
 
     @property
     def turned_share(self) -> float:
@@ -113,13 +120,20 @@ def refuse_without_face(path: Path, faces: int, looked_at: int) -> None:
         )
 
 
-def refuse_too_little_face(path: Path, valid_frames: int, frames: int, frame_rate: float) -> None:
+def refuse_too_little_face(
+    path: Path, valid_frames: int, frames: int, frame_rate: float, covered_frames: int = 0
+) -> None:
     """Raise `BadInput` if the face is there for too short a time in all."""
     seconds = valid_frames / frame_rate
     if seconds < LEAST_USABLE_S:
+        left_out = (
+            f" {covered_frames} more, in which something covers the mouth, don't count."
+            if covered_frames
+            else ""
+        )
         raise BadInput(
             f"A face is visible in {valid_frames} of {frames} frames of {path}: {seconds:.1f} s; "
-            f"at least {LEAST_USABLE_S:.0f} s are needed.",
+            f"at least {LEAST_USABLE_S:.0f} s are needed.{left_out}",
             hint="Use a clip of 20 seconds or more in which the face stays visible.",
         )
 
@@ -136,7 +150,8 @@ def _serious(evidence: Evidence) -> list[str]:
     seconds = evidence.valid_frames / evidence.frame_rate
     if not evidence.has_audio:
         found.append(
-            "The video has no sound: the face can be fitted, but not learn to speak. "
+            "The video has no sound, or a silent one: the face can be fitted, but not learn to "
+            "speak. "
             "Use a video with the person's voice."
         )
     if evidence.face_height_px < SMALL_FACE_PX:
@@ -145,10 +160,16 @@ def _serious(evidence: Evidence) -> list[str]:
             f"The face is {size} ({evidence.face_height_px:.0f} px high): the result will be soft. "
             f"Film closer, so that it is {SMALL_FACE_PX} px or more."
         )
-    if evidence.valid_share < GOOD_VALID_SHARE:
+    if evidence.seen_share < GOOD_VALID_SHARE:
         found.append(
-            f"The face is hidden or out of the picture in {1 - evidence.valid_share:.0%} of the "
+            f"The face is hidden or out of the picture in {1 - evidence.seen_share:.0%} of the "
             f"frames{_where(evidence.gaps)}. Use a part in which it stays visible."
+        )
+    if _often_covered(evidence):
+        found.append(
+            f"Something covers the mouth in {evidence.seen_share - evidence.valid_share:.0%} of "
+            f"the frames{_where(evidence.covered)}: they are left out. Use a part in which it "
+            "stays visible."
         )
     if seconds < SHORT_S / 2:
         found.append(
@@ -191,14 +212,14 @@ def _minor(evidence: Evidence) -> list[str]:
     seconds = evidence.valid_frames / evidence.frame_rate
     if SHORT_S / 2 <= seconds < SHORT_S:
         found.append(f"{seconds:.0f} s of face is little; a minute gives a better mouth.")
-    if evidence.valid_share >= GOOD_VALID_SHARE and _has_gaps(evidence):
+    if evidence.seen_share >= GOOD_VALID_SHARE and _has_gaps(evidence):
         where = (
             described(evidence.gaps)
             if evidence.gaps
-            else f"in {1 - evidence.valid_share:.1%} of the video"
+            else f"in {1 - evidence.seen_share:.1%} of the video"
         )
         found.append(f"No face is seen {where}: these frames are left out.")
-    if evidence.covered:
+    if evidence.covered and not _often_covered(evidence):
         found.append(
             f"Something covers the mouth {described(evidence.covered)}: these frames are left out."
         )
@@ -252,8 +273,15 @@ def _about_sync(evidence: Evidence) -> list[str]:
     return [f"The sound is {abs(offset_s) * 1000:.0f} ms {late}: --fix-offset shifts it."]
 
 
+def _often_covered(evidence: Evidence) -> bool:
+    """Whether covered frames, alone or with those that show no face, are too many."""
+    share = evidence.seen_share - evidence.valid_share
+    too_few = evidence.valid_share < GOOD_VALID_SHARE
+    return too_few and (share > 1 - GOOD_VALID_SHARE or evidence.seen_share >= GOOD_VALID_SHARE)
+
+
 def _has_gaps(evidence: Evidence) -> bool:
-    return evidence.valid_share < FULL_VALID_SHARE or total_s(evidence.gaps) >= LEAST_GAP_S
+    return evidence.seen_share < FULL_VALID_SHARE or total_s(evidence.gaps) >= LEAST_GAP_S
 
 
 def _where(spans: tuple[Span, ...]) -> str:

@@ -43,7 +43,8 @@ class SolverWeights:
     jaw_jump: float = 0.02
     # Per squared radian of the jaw's swing and roll.
     jaw_sideways: float = 20_000.0
-    # Per squared standard deviation of identity, for each keyframe.
+    # Per squared standard deviation of identity, for each keyframe, and half of it at that: this
+    # term alone enters the normal equations without the factor two of a square's slope.
     identity: float = 12.0
     # Levenberg-Marquardt damping, relative to the curvature.
     damping: float = 1e-3
