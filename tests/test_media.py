@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import threading
 from fractions import Fraction
@@ -49,6 +50,13 @@ def test_untagged_small_video_is_taken_for_bt601_and_tagged_for_what_it_says(
     )
     frame = next(iter(read_frames(old)))
     assert np.abs(frame[48, 16::32].astype(int) - PATCHES).max() <= 6
+
+
+def test_a_video_whose_name_is_no_text_is_read_and_copied(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", counting_frames(5))
+    latin = path.rename(tmp_path / os.fsdecode(b"caf\xe9.mp4"))
+    transcode(latin, tmp_path / "copy.mp4", probe_video(latin).size, Fraction(25))
+    assert len(list(read_frames(latin))) == len(list(read_frames(tmp_path / "copy.mp4"))) == 5
 
 
 def test_resampling_keeps_the_duration_exactly(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -178,6 +179,11 @@ def test_the_folder_one_is_in_is_refused_as_a_place(
     with pytest.raises(UsageError, match="the folder you are in") as caught:
         require_place(Path(out))
     assert "--out" in str(caught.value.hint)
+
+
+def test_a_place_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no text in UTF-8"):
+        require_place(tmp_path / os.fsdecode(b"sp\xe9"))
 
 
 def test_an_empty_folder_and_a_link_to_one_become_the_speaker(tmp_path: Path) -> None:

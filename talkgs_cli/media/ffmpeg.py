@@ -93,9 +93,16 @@ def has_filter(program: str, name: str) -> bool:
     return f" {name} " in listing.stdout
 
 
+class FileUrl(str):
+    """A name whose bytes may be no text: ffmpeg gets them, ffmpeg-python hashes its `str()`."""
+
+    def __str__(self) -> str:
+        return self.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def file_url(path: Path) -> str:
     """A name that ffmpeg takes as a file whatever it looks like (`a:b.mp4`, `-x.mp4`)."""
-    return f"file:{path}"
+    return FileUrl(f"file:{path}")
 
 
 def require_file(path: Path, what: str) -> None:

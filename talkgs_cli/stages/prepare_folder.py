@@ -21,7 +21,7 @@ from talkgs_cli.config import PrepareConfig, from_json, to_json
 from talkgs_cli.errors import BadInput, UsageError
 from talkgs_cli.runtime import Progress, disk_errors, require_writable, write_json
 from talkgs_cli.speaker import SpeakerFolder
-from talkgs_cli.stages.prepare_publish import WORK_FILE, tidy
+from talkgs_cli.stages.prepare_publish import WORK_FILE, place_of, tidy
 
 BEING_WRITTEN = {"work.partial.json"}  # all that a kill in the first moment leaves
 
@@ -147,7 +147,7 @@ def consent_on_record(speaker: SpeakerFolder, video_sha256: str) -> bool:
 
 def work_path(out: Path) -> Path:
     """OUT.partial, beside what `out` really is."""
-    place = out.resolve()
+    place = place_of(out)
     return place.with_name(f"{place.name}.partial")
 
 
@@ -155,16 +155,24 @@ def require_place(out: Path) -> None:
     """Refuse, before the work, a place in which no speaker can be made.
 
     Raises:
-        UsageError: the current folder or one around it, or OUT.partial is somebody's own.
+        UsageError: the current folder or one around it, a name that is no text, or OUT.partial is
+            somebody's own.
         MachineLacks: it can't be written.
     """
-    place, here, work = out.resolve(), Path.cwd(), work_path(out)
-    if place == here or place in here.parents:
+    here, whole = Path.cwd(), out.resolve()
+    if whole == here or whole in here.parents:
         raise UsageError(
             f"{out} is the folder you are in, or one around it.",
             hint="Name a folder that prepare may make, such as --out speaker.",
         )
-    require_writable(place.parent)
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{out} holds bytes that are no text in UTF-8.", hint="Choose another name with --out."
+        ) from None
+    work = work_path(out)
+    require_writable(work.parent)
     if work.exists() and not _is_work_folder(work):
         raise UsageError(
             f"{work} is in the way: it is not an unfinished preparation.",
@@ -182,7 +190,7 @@ def work_folder(out: Path, request: Request, progress: Progress) -> Iterator[Pat
     work = work_path(out)
     if work.exists() and _read_key(work) != request.work_key:
         if _read_key(work) is not None:
-            progress.note(f"Deleting {work}: unfinished, of another video or other settings.")
+            progress.note(f"Deleting {work}: unfinished, of another video, settings or version.")
         with disk_errors(work):
             shutil.rmtree(work)
     if not work.exists():

@@ -22,6 +22,11 @@ REPLACED = "replaced"  # the old speaker, while it is being deleted
 SCRATCH = (OBSERVATIONS, LANDMARK_TRACK, SHARPNESS, WORK_FILE)
 
 
+def place_of(out: Path) -> Path:
+    """The folder that `out` names, under a name of its own: what a link leads to, not ".."."""
+    return out.resolve() if out.is_symlink() or out.name in ("", "..") else out
+
+
 def publish(work: Path, out: Path) -> Path | None:
     """Make the finished work folder the speaker.
 
@@ -30,7 +35,7 @@ def publish(work: Path, out: Path) -> Path | None:
     Returns:
         Where the old speaker was moved, or None.
     """
-    place, kept = out.resolve(), None
+    place, kept = place_of(out), None
     with disk_errors(out):
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()
