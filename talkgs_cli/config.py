@@ -6,6 +6,7 @@ It knows no tensors and reads no environment; a stage gets one resolved config a
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -129,7 +130,8 @@ class SpeakConfig:
             raise UsageError(f"crf is {self.crf}: 0 to 40.")
         if self.frame_rate is not None:
             parse_frame_rate(self.frame_rate)
-        if self.start_s < 0 or (self.duration_s is not None and self.duration_s <= 0):
+        length_s = 1.0 if self.duration_s is None else self.duration_s
+        if not (0 <= self.start_s < math.inf and 0 < length_s < math.inf):
             raise UsageError(
                 f"start is {self.start_s:g} s and duration {self.duration_s or 0:g} s.",
                 hint="start is 0 or more, duration more than 0.",
@@ -162,12 +164,13 @@ class SpeakConfig:
         return left, up
 
 
-def parse_frame_rate(text: str) -> Fraction:
+def parse_frame_rate(text: str | float) -> Fraction:
     """Frames a second as an exact fraction; 29.97 and its like mean the broadcast rates.
 
     >>> parse_frame_rate("29.97"), parse_frame_rate("25"), parse_frame_rate("24000/1001")
     (Fraction(30000, 1001), Fraction(25, 1), Fraction(24000, 1001))
     """
+    text = str(text)
     try:
         rate = Fraction(text)
     except (ValueError, ZeroDivisionError):

@@ -106,7 +106,9 @@ def test_a_silent_clip_speaks_with_its_own_lips(base: BaseTranslator) -> None:
 
 
 def test_a_second_of_the_speaker_is_enough_with_a_base(base: BaseTranslator) -> None:
-    assert follows(adapted(base, 1.2)) > 0.85
+    translator = adapted(base, 1.2)
+    assert follows(translator) > 0.85
+    assert len(translator.networks) == 1  # what has no share is not learnt
 
 
 @pytest.mark.parametrize("lead_s", [-0.06, 0.1])
@@ -314,6 +316,15 @@ def test_speech_made_with_other_settings_is_made_again(
 
     monkeypatch.setattr("talkgs_cli.stages.train_translator.synthetic_corpus", draw)
     config = replace(TOY, iterations=3, recordings=(6,))
-    for _ in range(2):
-        train_translator_base([], tmp_path / "mine", config, SilentProgress(), synthetic=True)
+    train_translator_base([], tmp_path / "mine", config, SilentProgress(), synthetic=True)
+    again = {"synthetic": True, "force": True}
+    train_translator_base([], tmp_path / "mine", config, SilentProgress(), **again)
     assert made == [6]
+
+
+def test_a_translator_that_is_there_is_kept_unless_forced(
+    base: BaseTranslator, tmp_path: Path
+) -> None:
+    base.save(tmp_path / "mine")
+    with pytest.raises(UsageError, match="holds a translator already"):
+        train_translator_base([], tmp_path / "mine", TOY, SilentProgress(), synthetic=True)

@@ -49,6 +49,28 @@ def test_paths_in_a_list_are_relative_to_the_list(tmp_path):
     assert job.speaker == str(tmp_path.resolve() / "ben")
 
 
+def test_files_in_a_lines_options_are_relative_to_the_list(tmp_path):
+    (tmp_path / "room.png").touch()
+    (tmp_path / "red").mkdir()
+    file = listed(
+        tmp_path,
+        {"audio": "a.wav", "options": {"background": "room.png"}},
+        {"audio": "b.wav", "options": {"background": "red"}},
+    )
+    first, second = read(file)
+    assert first.config().background == str((tmp_path / "room.png").resolve())
+    assert second.config().background == "red"
+
+
+def test_heads_on_nothing_get_a_file_that_can_hold_them(tmp_path):
+    (job,) = read(
+        listed(tmp_path, {"audio": "a.wav"}),
+        out=tmp_path / "videos",
+        config=SpeakConfig(background="alpha"),
+    )
+    assert job.out.endswith("a.mov")
+
+
 def test_options_of_a_line_win_over_those_of_the_command(tmp_path):
     file = listed(tmp_path, {"audio": "a.wav", "options": {"crop": True}}, {"audio": "b.wav"})
     first, second = read(file, config=SpeakConfig(seed=7))

@@ -251,6 +251,20 @@ def test_rerun_with_the_same_config_does_nothing_and_another_config_scores_again
         stage.score(speaker, ScoreConfig(max_frames=3, run_frames=3), SilentProgress())
 
 
+def test_a_finished_score_names_the_place_where_the_folder_is_now(speaker, painted):
+    stage.score(speaker, FEW, SilentProgress())
+    moved = speaker.path.rename(speaker.path.with_name("moved"))
+    again = stage.score(SpeakerFolder.open_(moved), FEW, SilentProgress())
+    assert (again["already_done"], again["speaker"]) == (True, str(moved))
+    assert again["report"].startswith(str(moved))
+
+
+def test_a_record_that_is_no_record_does_not_stop_a_score(speaker):
+    (speaker.renders / "a").mkdir(parents=True)
+    (speaker.renders / "a" / "render.json").write_text("[]")
+    assert stage.speed(speaker) is None
+
+
 def test_audio_row_that_hears_the_true_mouth_equals_the_tracked_row(speaker, painted, monkeypatch):
     motion = painted.tracking.motion
     true_mouth = torch.cat([motion.expression[:, :1], motion.jaw], dim=1)

@@ -51,6 +51,7 @@ def test_frame_rates_are_exact() -> None:
     assert parse_frame_rate("23.976") == Fraction(24000, 1001)
     assert parse_frame_rate("59.94") == Fraction(60000, 1001)
     assert parse_frame_rate("12.5") == Fraction(25, 2)
+    assert parse_frame_rate(29.97) == Fraction(30000, 1001)
     for text in ("0", "x", "1/0", "-25", "1000"):
         with pytest.raises(UsageError):
             parse_frame_rate(text)
@@ -67,6 +68,8 @@ def test_frame_rates_are_exact() -> None:
         {"mouth_gain": -1},
         {"start_s": -1},
         {"duration_s": 0},
+        {"start_s": float("nan")},
+        {"duration_s": float("inf")},
     ],
 )
 def test_wrong_options_are_named(options) -> None:

@@ -12,6 +12,7 @@ from talkgs_cli.commands.answer import quoted
 from talkgs_cli.commands.options import READ_LATER, JsonOption
 from talkgs_cli.console.boundary import examples
 from talkgs_cli.errors import UsageError
+from talkgs_cli.runtime import require_writable
 from talkgs_cli.speaker import SpeakerFolder
 
 EXAMPLES = examples(
@@ -94,6 +95,10 @@ def score(
         raise UsageError(
             "SyncNet measures videos.", hint="Add: --generated made.mp4 --reference real.mp4"
         )
+    if report is not None:
+        if report.is_dir():
+            raise UsageError(f"{report} is a folder.", hint="Like: --report page.html")
+        require_writable(report.parent)
     config = ScoreConfig(max_frames=frames, lmd_detector=lmd_detector)
     wanted: list[Path | None] = [*speakers] if speakers else [None]
     folders = [] if generated else [SpeakerFolder.find(path) for path in wanted]

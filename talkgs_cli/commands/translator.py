@@ -9,7 +9,7 @@ from typer import Argument, Option, Typer
 
 from talkgs_cli import console
 from talkgs_cli.commands.answer import finish, quoted
-from talkgs_cli.commands.options import JsonOption
+from talkgs_cli.commands.options import ForceOption, JsonOption
 from talkgs_cli.config import BaseConfig
 from talkgs_cli.console.boundary import examples
 from talkgs_cli.runtime import SilentProgress
@@ -113,6 +113,11 @@ def train(
         Option("--parts", min=1, help="Parts of synthetic speech, 7 minutes each."),
     ] = len(BaseConfig.recordings),
     seed: Annotated[int, Option("--seed", help="Seed of everything random.")] = 0,
+    hold_out: Annotated[
+        list[str] | None,
+        Option("--hold-out", help="Voice not to learn from, but to measure on; may be repeated."),
+    ] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a translator for any voice.
@@ -130,6 +135,7 @@ def train(
         seed=seed,
         recordings=BaseConfig.recordings[:1] * parts,
         iterations=iterations,
+        hold_out=tuple(hold_out or ()),
     )
     folders = [SpeakerFolder.open_(path) for path in speakers or []]
     accelerator = accelerator_here()
@@ -141,6 +147,7 @@ def train(
         console.make_progress() if main else SilentProgress(),
         synthetic=synthetic,
         accelerator=accelerator,
+        force=force,
     )
     if accelerator is not None:
         accelerator.end_training()

@@ -121,7 +121,10 @@ def speed(speaker: SpeakerFolder) -> dict[str, Any] | None:
     records = sorted(speaker.renders.glob("*/render.json"), key=lambda file: file.stat().st_mtime)
     if not records:
         return None
-    result = json.loads(records[-1].read_text(encoding="utf-8"))["result"]
+    try:
+        result = dict(json.loads(records[-1].read_text(encoding="utf-8"))["result"])
+    except (ValueError, KeyError, TypeError):
+        return None  # not a record of ours
     keys = ("fps_end_to_end", "frames", "duration_s", "parts_s")
     size = f"{speaker.size[1]}x{speaker.size[0]}"
     return {**{key: result.get(key) for key in keys}, "size": size, "render": result.get("video")}
@@ -193,4 +196,8 @@ def _already_done(
     if not (file.is_file() and _evidence_file(speaker).is_file()):
         return None
     record = json.loads(file.read_text(encoding="utf-8"))
-    return {**record["result"], "already_done": True} if record["request"] == request else None
+    if record["request"] != request:
+        return None
+    # Where it is now: the folder may have been moved since.
+    here = {"speaker": str(speaker.path), "report": str(speaker.scores / REPORT_NAME)}
+    return {**record["result"], **here, "already_done": True}

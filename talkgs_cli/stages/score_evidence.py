@@ -132,6 +132,9 @@ class Witness:
         if stretch not in self._worst or psnr_db < self._worst[stretch][0]:
             pictures = {**self._pictures, "error": heat_map(mean)}
             self._worst[stretch] = (float(psnr_db), self._index, pictures)
+            finished = [found for found in self._worst if found != stretch]
+            if len(finished) > WORST_FRAMES:  # frames come in order: these change no more
+                del self._worst[max(finished, key=lambda found: self._worst[found][0])]
 
     def evidence(self) -> Evidence:
         """What was worth keeping; series and openings are the caller's to fill in."""

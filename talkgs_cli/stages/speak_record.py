@@ -46,6 +46,7 @@ class RenderRecord:
         self._file = place / "render.json"
         suffix = ".mov" if config.background == "alpha" else ".mp4"
         self.video = out or self._file.with_name(f"video{suffix}")
+        self._own_place = self.video.parent.resolve() == place.resolve()
         if self.video.exists() and self.video.samefile(audio):
             raise UsageError(
                 f"{self.video} is the sound itself.", hint="Name another file with --out."
@@ -55,7 +56,8 @@ class RenderRecord:
             "config": to_json(config),
             "fit": (speaker.stage("fit") or {}).get("finished"),
             "talkgs": __version__,
-            "video": str(self.video),
+            # Its place among the renders goes without saying, and stays true when they are moved.
+            "video": None if self._own_place else str(self.video.resolve()),
         }
 
     def finished(self) -> dict[str, Any] | None:
@@ -63,12 +65,17 @@ class RenderRecord:
         record = _read(self._file)
         if record is None or record["request"] != self.request or not self.video.is_file():
             return None
-        return {**record["result"], "already_done": True}
+        return {**record["result"], "video": str(self.video), "already_done": True}
 
     def require_free(self) -> None:
-        """Raise `UsageError` if the video would replace a file that is not this sound's."""
+        """Raise `UsageError` if the video would replace a file that is not this sound's.
+
+        What lies in the sound's own folder under renders is: of a `speak` with other settings, or
+        of one that was stopped before it could note what it made.
+        """
         record = _read(self._file)
-        mine = record is not None and record["request"].get("video") == str(self.video)
+        wanted = self.request["video"]
+        mine = self._own_place or (record is not None and record["request"].get("video") == wanted)
         if self.video.exists() and not mine:
             raise UsageError(
                 f"{self.video} exists already.",

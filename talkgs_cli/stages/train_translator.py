@@ -30,17 +30,23 @@ def train_translator_base(
     *,
     synthetic: bool = False,
     accelerator: Any = None,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Train and write a release folder; the synthetic speech beside it is kept and used again.
 
     Raises:
-        UsageError: neither speakers nor synthetic speech.
+        UsageError: neither speakers nor synthetic speech, or a translator is in `out` already.
         BadInput: a speaker without sound.
         MachineLacks: the synthesisers are missing.
     """
     if not speakers and not synthetic:
         raise UsageError(
             "There is nothing to train on.", hint="Name prepared speakers, or add --synthetic."
+        )
+    if (out / "config.json").is_file() and not force:
+        raise UsageError(
+            f"{out} holds a translator already.",
+            hint="Add --force to replace it, or name another folder with --out.",
         )
     require_writable(out)
     started = time.monotonic()

@@ -129,6 +129,8 @@ def train_translator(
     steps = config.networks * config.iterations * 2 or None
     with progress.stage("Learning the mouth from the voice", steps) as advance:
         found = rehearse(frame, material, mouth, frame_rate, features, config, advance)
+        if base is not None and not found.mix.fresh:  # then the others would be learnt for nothing
+            frame = _with_one_network(frame)
         parts = learn_parts(frame, material, found.strength, config, advance)
     final = assemble(frame, parts, found.mix)
     figures = found.figures | {
@@ -141,6 +143,13 @@ def train_translator(
     }
     final.about = replace(final.about, gain=found.gain, figures=figures)
     return final
+
+
+def _with_one_network(frame: MotionTranslator) -> MotionTranslator:
+    """A blank translator that has no networks beside the one from the base."""
+    small = MotionTranslator(replace(frame.about, networks=min(1, frame.about.networks)))
+    small.load_state_dict(frame.state_dict(), strict=False)
+    return small
 
 
 def _without_sound(

@@ -75,7 +75,7 @@ def rehearse(
     config: TranslatorConfig,
     advance: Callable[[int], None],
 ) -> Found:
-    """Learn without two blocks of the clip, and choose on them.
+    """Learn without two or four blocks of the clip, and choose on them.
 
     Args:
         frame: A blank translator.
