@@ -21,6 +21,7 @@ from talkgs_cli.heads import load_head
 from talkgs_cli.heads.speaker_head import SpeakerHead
 from talkgs_cli.rendering import rasterize
 from talkgs_cli.rendering.gaussian_head import CODE_SIZE, GaussianHead
+from talkgs_cli.rendering.grain import Grain
 from talkgs_cli.runtime import atomic_path
 from talkgs_cli.types import Crop, HeadMotion, Tracking
 
@@ -97,12 +98,14 @@ class Avatar:
         code: DrivingCode,
         tracking: Tracking,
         crop: Crop,
+        grain: float = 0.0,
     ) -> None:
         self.head = head
         self.gaussians = gaussians
         self.code = code
         self.tracking = tracking
         self.crop = crop
+        self.grain = Grain(grain, crop.size)
         intrinsics = crop.intrinsics(tracking.intrinsics.numpy())
         self.intrinsics = torch.from_numpy(intrinsics).float()  # [3, 3]
 
@@ -131,16 +134,17 @@ class Avatar:
         code = DrivingCode(
             **{name[5:]: state.pop(name) for name in list(state) if name.startswith("code.")}
         )
-        return cls(
-            speaker_head(tracking), GaussianHead.from_state(state), code, tracking, speaker.crop
-        )
+        grain = float(state.pop("grain", 0.0))  # fits from before there was grain have none
+        gaussians = GaussianHead.from_state(state)
+        return cls(speaker_head(tracking), gaussians, code, tracking, speaker.crop, grain)
 
     def save(self, path: Path) -> None:
-        """Write the deployable part: Gaussians, bases, networks and the driving code."""
+        """Write the deployable part: Gaussians, bases, networks, driving code and grain."""
         from safetensors.torch import save_file
 
         state = {name: value.contiguous() for name, value in self.gaussians.state_dict().items()}
         state |= {f"code.{name}": value.contiguous() for name, value in vars(self.code).items()}
+        state["grain"] = torch.tensor(self.grain.strength)
         with atomic_path(path) as partial:
             save_file(state, partial, {"head": self.tracking.head})
 
@@ -181,7 +185,9 @@ class Avatar:
                     sh_degree=self.gaussians.sh_degree,
                     backgrounds=black,
                 )
-                yield colors[0].cpu().numpy(), alphas[0, ..., 0].cpu().numpy()
+                rgb, alpha = colors[0].cpu().numpy(), alphas[0, ..., 0].cpu().numpy()
+                self.grain.lay(rgb, alpha, part.world_to_camera[t].numpy().tobytes())
+                yield rgb, alpha
 
     def reference_for(self, motion: HeadMotion, candidates: range) -> int:
         """The candidate frame whose head pose is nearest to the first frame of `motion`.

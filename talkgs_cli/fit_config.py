@@ -52,9 +52,10 @@ class FitConfig:
     shape_residual: bool = False
     # Gain and offset of every colour channel per training frame.
     exposure: bool = False
-    # Gaussians are this much denser on lips and eyes, and on teeth and tongue.
+    # Gaussians are this much denser round lips and eyes, on teeth and eyeballs, and on the tongue.
     density_lips_eyes: float = 2.5
-    density_mouth_interior: float = 2.0
+    density_teeth_eyeballs: float = 4.0
+    density_tongue: float = 1.0
 
     # -- losses --------------------------------------------------------------------------------
     l1_weight: float = 0.8
@@ -80,6 +81,10 @@ class FitConfig:
     scale_limit: float = 1.5
     # Standard deviation of noise on the driving code, in the code's own standard deviations.
     code_noise: float = 0.0
+
+    # -- afterwards ----------------------------------------------------------------------------
+    # Lay grain over every render, as much as the training frames have more than their renders.
+    grain: bool = True
 
     # -- learning rates ------------------------------------------------------------------------
     lr_barycentric: float = 3e-3
@@ -168,11 +173,12 @@ PAPER = FitConfig(
     iterations=30000,
     sh_degree=3,
     rigid_teeth=False,
+    grain=False,
     embedding="head",
     shape_residual=True,
     motion_from=0.0,
     density_lips_eyes=1.0,
-    density_mouth_interior=1.0,
+    density_teeth_eyeballs=1.0,
     l1_weight=1.0,
     lpips_weight=0.1,
     ssim_weight=0.2,

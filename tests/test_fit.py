@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from talkgs_cli.avatar import Avatar
+from talkgs_cli.avatar import Avatar, speaker_head
 from talkgs_cli.config import FitConfig
 from talkgs_cli.errors import BadInput, MachineLacks, UsageError
 from talkgs_cli.runtime import SilentProgress, seed_everything
@@ -25,8 +25,10 @@ from talkgs_cli.stages.fit_folder import FitJob, training_frames
 from talkgs_cli.stages.fit_gaussians import new_trainer, without_block
 from talkgs_cli.training import frames as frames_module
 from talkgs_cli.training.density import DensityControl
+from talkgs_cli.training.gaussian_start import Start
 from talkgs_cli.training.gaussians import GaussianTrainer
 from talkgs_cli.training.objective import Objective
+from talkgs_cli.types import REGIONS
 
 TINY = FitConfig(preset="draft", iterations=40, gaussians=1500, lpips_weight=0.0)
 
@@ -275,6 +277,34 @@ def test_the_paper_s_embedding_learns_the_head_s_own_parameters(speaker: Speaker
         assert getattr(learnt, name).any(), name
     assert trainer.per_frame["exposure"].rows.any()
     assert "embedding" not in steps_of(speaker, embedding="off")[0].per_frame
+
+
+def test_a_frame_s_correction_moves_only_when_the_frame_is_seen(speaker: SpeakerFolder):
+    trainer, frames = steps_of(speaker, steps=6)
+    rows = trainer.per_frame["embedding"].rows
+    seen = {trainer.objective.row_of[frame.index] for frame in frames}
+    assert set(torch.nonzero(rows.any(1))[:, 0].tolist()) == seen
+    # One visit moves a number by the rate at most; the rate falls.
+    assert rows.abs().max() <= trainer.config.lr_motion * 1.001
+
+
+def test_gaussians_start_where_there_is_something_to_see(speaker: SpeakerFolder):
+    tracking = speaker.load_tracking()
+    train = training_frames(speaker, tracking).tolist()
+    config = replace(TINY, gaussians=20_000)
+    start = Start(speaker, tracking, speaker_head(tracking), train, config)
+    pixels = torch.from_numpy(start.visible_pixels())
+    head = start.build()
+    place = {tuple(face): k for k, face in enumerate(start.faces.tolist())}
+    of = torch.tensor([place[tuple(face)] for face in head.triangles.tolist()])
+    counts = torch.zeros(len(pixels)).index_add(0, of[head.binding], torch.ones(len(head)))
+    assert not counts[pixels == 0].any()
+
+    def density(*names: str) -> float:
+        there = torch.isin(start.regions, torch.tensor([REGIONS.index(name) for name in names]))
+        return float(counts[there].sum() / pixels[there].sum())
+
+    assert density("upper_teeth", "lower_teeth") == pytest.approx(4 * density("tongue"), rel=0.3)
 
 
 def test_a_coarse_start_sees_halved_frames(speaker: SpeakerFolder, monkeypatch):

@@ -30,7 +30,7 @@ def gradients_of_first_step(trainer: GaussianTrainer) -> dict[str, torch.Tensor]
     frame = trainer.windows.load(int(trainer.train[0])).to(trainer.device)
     trainer.objective.loss(frame, 0, 1.0).backward()
     found = {n: p.grad for n, p in trainer.gaussians.named_parameters() if p.grad is not None}
-    found["rows"] = trainer.per_frame["embedding"].rows.grad
+    found["rows"] = trainer.per_frame["embedding"].rows.grad.to_dense()
     return {name: gradient.cpu() for name, gradient in found.items()}
 
 

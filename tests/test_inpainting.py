@@ -246,6 +246,44 @@ def test_round_another_face_the_frame_stays_its_own():
     np.testing.assert_array_equal(mixed_label, other_label)
 
 
+def test_with_another_face_comes_the_shadow_below_its_chin():
+    frame, other = np.full((256, 256, 3), 200, np.uint8), np.full((256, 256, 3), 40, np.uint8)
+    label = np.full((256, 256), LABELS["neck"], np.uint8)
+    label[:, 170:] = LABELS["person"]  # a collar
+    label[50:100, 75:180] = LABELS["skin"]
+    mixed, _ = with_face_of(frame, label, other, label)
+    assert (mixed[100:104, 90:150] == 40).all()
+    assert (mixed[120:] == 200).all()
+    assert (mixed[:, 220:] == 200).all()
+
+
+def test_no_network_can_show_the_chin_of_the_frame_underneath(generator: InpaintingGenerator):
+    rgb, mask = painted_face(SIZE, 0.15, 0.7)
+    alpha = mask.astype(np.float32)
+    frame = np.full((SIZE, SIZE, 3), 120, np.uint8)
+    label = np.full((SIZE, SIZE), LABELS["neck"], np.uint8)
+    label[20:60, 30:66] = LABELS["skin"]
+    frame[61:63] = 0  # the chin's shadow, just below the face's label
+    crop = Crop(0, 0, SIZE, SIZE)
+    inpainter = Inpainter(generator)
+    about = inpainter.generator.about
+    still, same = torch.zeros(1, 2, *about.window), torch.zeros(1, 3, *about.window)
+
+    class Hiding:
+        """Says that the render is to be seen nowhere."""
+
+        def __init__(self) -> None:
+            self.about = about
+
+        def __call__(self, seen: torch.Tensor, band: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"weight": -2 * band, "shift": still, "colour": same}
+
+    inpainter.generator = Hiding()  # type: ignore[assignment]
+    pasted = Compositor(crop, inpainter).paste(rgb * alpha[..., None], alpha, frame, label)
+    assert np.abs(pasted[61:63, 40:56].astype(int) - round(0.7 * 255)).max() <= 2
+    assert (pasted[88, 44:52] == 120).all()  # at the render's edge it decides
+
+
 def test_fit_keeps_the_network_only_where_it_helps(
     fitted_speaker: Path, speaker_copy, monkeypatch: pytest.MonkeyPatch
 ):

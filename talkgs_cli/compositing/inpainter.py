@@ -71,7 +71,8 @@ class Inpainter:
         values = torch.cat(list(answer.values()), dim=1)[0].contiguous().numpy()  # [6, h, w]
         share, shift = values[0], values[1:3]
         share += given.weight
-        np.clip(share, 0, np.minimum(view.alpha * ALPHA_GAIN, np.float32(1)), out=share)
+        most = np.minimum(view.alpha * ALPHA_GAIN, np.float32(1))
+        np.clip(share, np.minimum(given.least, most), most, out=share)
         shift *= factor
         return SeamMaps(corner, factor, values)
 

@@ -20,6 +20,7 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 WORKING_SIDE = 256  # crops larger than this are worked on at a fraction of their resolution
+CHIN_REACH = 0.035  # of the crop's side: how far below a face its chin's contour and shadow lie
 INSIDE = 0.05  # of the crop's side: how far corrections reach into the rendered face
 EDGE_PX = 8  # corrections fade out over these last pixels of the window
 
@@ -92,6 +93,17 @@ class SeamView:
             hole * np.clip(2 - inside / inside_px, 0, 1) * edge_ramp(hole.shape), np.float32
         )
 
+    def below_face(self, reach_px: float) -> Floats:
+        """[h, w] 1 where the frame shows the contour and the shadow of its own face on the neck.
+
+        A face's label stops short of its jaw line. Under another mouth what lies there is the old
+        chin, and must not be shown.
+        """
+        beside = (self.label < LABELS["skin"]).astype(np.uint8)
+        distance = cv2.distanceTransform(beside, cv2.DIST_L2, 3)
+        near = (distance <= reach_px) & (self.label >= LABELS["neck"])
+        return np.asarray(cv2.GaussianBlur(near.astype(np.float32), (0, 0), 1), np.float32)
+
     def inputs(self, hole_reach: float, side: int) -> SeamInputs:
         """What the network is given.
 
@@ -111,7 +123,8 @@ class SeamView:
         channels[..., 7] = face
         channels[..., 8] = hole
         channels[..., 9] = weight
-        return SeamInputs(channels.transpose(2, 0, 1), weight, band)
+        least = weight * self.below_face(CHIN_REACH * side)
+        return SeamInputs(channels.transpose(2, 0, 1), weight, band, least)
 
 
 @dataclass
@@ -122,11 +135,13 @@ class SeamInputs:
         channels: [10, h, w] as in `networks.inpainting.INPUTS`.
         weight: [h, w] feathered weight of the render.
         band: [h, w] where corrections are allowed.
+        least: [h, w] smallest weight of the render, so that the frame's own chin stays hidden.
     """
 
     channels: Floats
     weight: Floats
     band: Floats
+    least: Floats
 
 
 def working_factor(crop_size: int) -> int:

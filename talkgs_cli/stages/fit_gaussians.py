@@ -12,6 +12,7 @@ from typing import IO
 import torch
 
 from talkgs_cli.avatar import Avatar, DrivingCode, posed_landmarks, speaker_head
+from talkgs_cli.rendering.grain import Grain
 from talkgs_cli.runtime import Progress, disk_errors, seed_everything
 from talkgs_cli.stages.fit_folder import FitJob, forget_after
 from talkgs_cli.stages.fit_pictures import write_preview
@@ -19,6 +20,7 @@ from talkgs_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from talkgs_cli.training.frames import FrameWindows
 from talkgs_cli.training.gaussian_start import Start
 from talkgs_cli.training.gaussians import GaussianTrainer, landmark_weights
+from talkgs_cli.training.grain import measure_grain
 
 LEAST_JUDGED = 10  # a shorter validation block says nothing, and a short clip needs every frame
 CODE_FRAMES = 2000  # that the driving code is made from at most
@@ -76,6 +78,9 @@ def fit_gaussians(job: FitJob) -> FittedGaussians:
     if not last.is_dir():
         _checkpoint(trainer, last)
     trainer.finish()
+    if config.grain:
+        strength = measure_grain(trainer.avatar, speaker, trainer.train.tolist())
+        trainer.avatar.grain = Grain(strength, speaker.crop.size)
     trainer.avatar.save(speaker.gaussians)
     chosen = round(trainer.best_value, 5) if trainer.best else None
     return FittedGaussians(trainer.avatar, resumed, trainer.step, chosen)

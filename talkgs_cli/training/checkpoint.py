@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from talkgs_cli.avatar import DrivingCode
@@ -25,8 +26,10 @@ def tensors_of(trainer: GaussianTrainer) -> dict[str, Tensor]:
     state = {f"model.{k}": v for k, v in trainer.gaussians.state_dict().items()}
     for name, module in trainer.per_frame.items():
         state |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
-    for index, entry in trainer.optimizer.state_dict()["state"].items():
-        state |= {f"optimizer.{index}.{name}": value for name, value in entry.items()}
+    for kind, optimizer in trainer.optimizers.items():
+        for index, entry in optimizer.state_dict()["state"].items():
+            # SparseAdam counts its steps in a plain number.
+            state |= {f"{kind}.{index}.{k}": torch.as_tensor(v) for k, v in entry.items()}
     state |= {f"mean.{name}": value for name, value in trainer.mean_weights.items()}
     state |= {f"best.{name}": value for name, value in trainer.best.items()}
     state |= {"pull": trainer.density.pull, "visits": trainer.density.visits}
@@ -38,12 +41,13 @@ def restore_tensors(trainer: GaussianTrainer, state: dict[str, Tensor]) -> None:
     trainer.use(GaussianHead.from_state(part(state, "model.")).to(trainer.device))
     for name, module in trainer.per_frame.items():
         module.load_state_dict(part(state, f"{name}."))
-    entries: dict[int, dict[str, Tensor]] = {}
-    for name, value in part(state, "optimizer.").items():
-        index, field = name.split(".")
-        entries.setdefault(int(index), {})[field] = value
-    whole = trainer.optimizer.state_dict()
-    trainer.optimizer.load_state_dict({**whole, "state": entries})
+    for kind, optimizer in trainer.optimizers.items():
+        entries: dict[int, dict[str, Any]] = {}
+        for name, value in part(state, f"{kind}.").items():
+            index, field = name.split(".")
+            counted = kind == "rows" and field == "step"
+            entries.setdefault(int(index), {})[field] = int(value) if counted else value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
     trainer.mean_weights = part(state, "mean.")
     trainer.best = part(state, "best.")
     trainer.density.pull, trainer.density.visits = state["pull"], state["visits"]

@@ -61,26 +61,27 @@ class Start:
         camera = vertices @ self.poses[:, :3, :3].transpose(1, 2) + self.poses[:, None, :3, 3]
         return torch.cat([pixels, camera[..., 2:]], dim=-1)
 
-    def visible_triangles(self) -> NDArray[np.bool_]:
-        """[F] triangles the renderer is responsible for: seen in some pose, over the face's mask.
+    def visible_pixels(self) -> NDArray[np.int64]:
+        """[F] most pixels that a triangle shows in any sampled frame, over the face's mask.
 
-        Teeth, tongue and mouth interior count as seen when a mouth opened by force shows them.
+        Teeth, tongue and mouth interior also count where a mouth opened by force shows them. A
+        triangle that shows none is not the renderer's.
         """
         size = self.speaker.crop.size
-        inside = np.zeros(len(self.faces), bool)
-        seen_open = np.zeros(len(self.faces), bool)
         faces = self.faces.numpy()
+        interior = np.isin(self.regions.numpy(), [REGIONS.index(name) for name in INTERIOR])
+        most = np.zeros(len(faces), np.int64)
         for b, index in enumerate(self.samples.tolist()):
             zone = self.speaker.label(index) >= LABELS["neck"]
             zone = cv2.dilate(zone.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
-            points = self._pixels(self.vertices)[b].numpy()
-            triangle, _ = rasterize_mesh(points, faces, (size, size))
-            shown = triangle[zone]
-            inside[np.unique(shown[shown >= 0])] = True
+            triangle, _ = rasterize_mesh(
+                self._pixels(self.vertices)[b].numpy(), faces, (size, size)
+            )
             wide, _ = rasterize_mesh(self._pixels(self.opened)[b].numpy(), faces, (size, size))
-            seen_open[np.unique(wide[wide >= 0])] = True
-        interior = np.isin(self.regions.numpy(), [REGIONS.index(name) for name in INTERIOR])
-        return inside | (seen_open & interior)
+            for shown, counted in ((triangle[zone], True), (wide, interior)):
+                pixels = np.bincount(shown[shown >= 0], minlength=len(faces))
+                most = np.maximum(most, pixels * counted)
+        return most
 
     def densities(self, triangles: Tensor, regions: Tensor) -> Tensor:
         """[F'] relative number of Gaussians per area."""
@@ -93,10 +94,13 @@ class Start:
         iod = (points[at[33]] - points[at[263]]).norm()
         near = torch.cdist(centres, features).min(1).values < NEAR_FEATURE_IOD * iod
         density = torch.where(near, self.config.density_lips_eyes, 1.0)
-        interior = torch.isin(
-            regions, torch.tensor([REGIONS.index(n) for n in (*INTERIOR, "eyes")])
-        )
-        return torch.where(interior, self.config.density_mouth_interior, density)
+        for names, value in (
+            ((*BONE, "eyes"), self.config.density_teeth_eyeballs),
+            (("tongue", "mouth_interior"), self.config.density_tongue),
+        ):
+            there = torch.isin(regions, torch.tensor([REGIONS.index(name) for name in names]))
+            density = torch.where(there, value, density)
+        return density
 
     def _rigid(self, regions: Tensor) -> Tensor:
         """[F'] bool, triangles that move with their bone alone."""
@@ -116,13 +120,15 @@ class Start:
         return total / len(self.samples)
 
     def build(self) -> GaussianHead:
-        """Sample the Gaussians, area-weighted over closed and opened poses."""
-        chosen = torch.from_numpy(np.flatnonzero(self.visible_triangles()))
+        """Sample the Gaussians, weighted by the area that is seen of a triangle at its best."""
+        pixels = torch.from_numpy(self.visible_pixels())
+        chosen = torch.nonzero(pixels)[:, 0]
         triangles, regions = self.faces[chosen], self.regions[chosen]
         areas = torch.maximum(
             _areas(self.vertices.mean(0), triangles), _areas(self.opened.mean(0), triangles)
         ).clamp_min((0.3 * self.metres_per_pixel) ** 2)
-        weights = areas * self.densities(triangles, regions)
+        seen = torch.minimum(pixels[chosen] * self.metres_per_pixel**2, areas)
+        weights = seen * self.densities(triangles, regions)
         count = self.config.gaussians
         binding = torch.multinomial(weights / weights.sum(), count, replacement=True)
         barycentric = torch.rand(count, 2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,13 +108,20 @@ class GaussianTrainer:
             for name, rate in {**RATES, **{n: f"lr_{n}" for n in NETWORKS}}.items()
             if config.blendshapes or name not in BLENDSHAPES
         ]
-        groups += [
-            {"params": [getattr(module, tensor)], "name": tensor, "rate": rate}
-            for module in self.per_frame.values()
+        rows = [
+            {"params": [getattr(module, tensor)], "name": f"{which}.{tensor}", "rate": rate}
+            for which, module in self.per_frame.items()
             for tensor, rate in module.rates().items()
         ]
-        self.full_rates = [float(getattr(config, str(group.pop("rate")))) for group in groups]
-        self.optimizer = torch.optim.Adam(groups, lr=0.0, eps=1e-15, betas=(0.9, 0.99), fused=True)
+        self.full_rates = [
+            float(getattr(config, str(group.pop("rate")))) for group in (*groups, *rows)
+        ]
+        dense = torch.optim.Adam(groups, lr=0.0, eps=1e-15, betas=(0.9, 0.99), fused=True)
+        self.optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": dense}
+        if rows:
+            # A row is seen once an epoch. Ordinary Adam would go on moving it in between, and then
+            # jump by ten times the rate, because its running mean square has faded by then.
+            self.optimizers["rows"] = torch.optim.SparseAdam(rows, lr=1.0, betas=(0.9, 0.99))
 
     # -- one step --------------------------------------------------------------------------------
 
@@ -144,14 +152,16 @@ class GaussianTrainer:
         """One optimiser step; returns the loss. A step without finite gradients changes nothing."""
         done = min(self.done, 1.0)
         self._set_rates(done)
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
         loss = self.objective.loss(frame, self.step, done)
         value = float(loss.detach())
         if math.isfinite(value):
             loss.backward()
         self.step += 1
         if math.isfinite(value) and self._gradients_are_finite():
-            self.optimizer.step()
+            for optimizer in self.optimizers.values():
+                optimizer.step()
             self.bad_steps = 0
             self.smooth = value if math.isnan(self.smooth) else 0.98 * self.smooth + 0.02 * value
         else:  # one broken frame must not spoil the speaker
@@ -163,14 +173,17 @@ class GaussianTrainer:
         over = max(0.0, (done - config.decay_from) / (1 - config.decay_from))
         decay = config.decay_to**over
         careful = 0.5**self.rollbacks
-        for group, full in zip(self.optimizer.param_groups, self.full_rates, strict=True):
+        for group, full in zip(self._groups(), self.full_rates, strict=True):
             share = min(1.0, 2 * config.decay_to) ** done if group["name"] == "sh0" else decay
             group["lr"] = full * share * careful
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for one in self.optimizers.values() for group in one.param_groups]
 
     def _gradients_are_finite(self) -> bool:
         total = sum(
             float(p.grad.sum())
-            for group in self.optimizer.param_groups
+            for group in self._groups()
             for p in group["params"]
             if p.grad is not None
         )
@@ -226,17 +239,19 @@ class GaussianTrainer:
     def _grow(self) -> None:
         stay, parents = self.density.rows(self.gaussians)
         remembered = {
-            str(group["name"]): [self.optimizer.state.get(p, {}) for p in group["params"]]
-            for group in self.optimizer.param_groups
+            (kind, str(group["name"])): [optimizer.state.get(p, {}) for p in group["params"]]
+            for kind, optimizer in self.optimizers.items()
+            for group in optimizer.param_groups
         }
         self.use(grown(self.gaussians, stay, parents, self.config.seed * 104_729 + self.step))
-        for group in self.optimizer.param_groups:
-            old = remembered[str(group["name"])]
-            for parameter, state in zip(group["params"], old, strict=True):
-                if state and group["name"] in RATES:
-                    state = carried(state, str(group["name"]), stay, len(parents))
-                if state:
-                    self.optimizer.state[parameter] = state
+        for kind, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                old = remembered[kind, str(group["name"])]
+                for parameter, state in zip(group["params"], old, strict=True):
+                    if state and group["name"] in RATES:
+                        state = carried(state, str(group["name"]), stay, len(parents))
+                    if state:
+                        optimizer.state[parameter] = state
         self.mean_weights, self.best, self.best_value = {}, {}, math.inf
         self.density.reset(len(self.gaussians))
 

@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from talkgs_cli.avatar import Avatar
@@ -25,6 +26,10 @@ EXPOSURE_UNIT = 0.02  # of a gain, of an offset
 
 class PerFrame(nn.Module, ABC):
     """Rows of corrections, one per training frame."""
+
+    def row(self, name: str, index: int) -> Tensor:
+        """One row of a learnable tensor; its gradient touches no other."""
+        return F.embedding(torch.tensor(index), getattr(self, name), sparse=True)
 
     @abstractmethod
     def rates(self) -> dict[str, str]:
@@ -79,7 +84,7 @@ class ModesEmbedding(HeadEmbedding):
     def vertices(self, motion: HeadMotion, row: int) -> Tensor:
         """[V, 3]: turned by a small angle, shifted, bent."""
         vertices = self.head.vertices(motion.expression, motion.jaw, motion.corrective)[0]
-        delta = self.rows[row] * self.units
+        delta = self.row("rows", row) * self.units
         turned = torch.linalg.cross(delta[:3].expand_as(vertices), vertices - self.centre)
         shift = delta[3:6] * self.metres_per_pixel
         bent = (delta[6:] @ self.modes).view_as(vertices)
@@ -87,7 +92,7 @@ class ModesEmbedding(HeadEmbedding):
 
     def cost(self, row: int) -> Tensor:
         """Mean square, in units."""
-        return KEPT_SMALL * self.rows[row].square().mean()
+        return KEPT_SMALL * self.row("rows", row).square().mean()
 
 
 class ParameterEmbedding(HeadEmbedding):
@@ -113,17 +118,17 @@ class ParameterEmbedding(HeadEmbedding):
 
     def vertices(self, motion: HeadMotion, row: int) -> Tensor:
         """[V, 3]: posed with corrected parameters, turned about the head's origin."""
-        expression = motion.expression + self.expression[row]
-        jaw = motion.jaw + self.jaw[row]
+        expression = motion.expression + self.row("expression", row)
+        jaw = motion.jaw + self.row("jaw", row)
         vertices = self.head.vertices(expression, jaw, motion.corrective)[0]
         if self.shape_basis is not None:
-            vertices = vertices + (self.shape[row] @ self.shape_basis).view_as(vertices)
-        turned = torch.linalg.cross(self.orient[row].expand_as(vertices), vertices)
-        return vertices + turned + self.translation[row]
+            vertices = vertices + (self.row("shape", row) @ self.shape_basis).view_as(vertices)
+        turned = torch.linalg.cross(self.row("orient", row).expand_as(vertices), vertices)
+        return vertices + turned + self.row("translation", row)
 
     def cost(self, row: int) -> Tensor:
         """Mean square of the coefficients."""
-        return KEPT_SMALL * self.expression[row].square().mean()
+        return KEPT_SMALL * self.row("expression", row).square().mean()
 
 
 def shape_basis(avatar: Avatar) -> Tensor:
@@ -141,7 +146,7 @@ class Exposure(PerFrame):
 
     def __init__(self, count: int) -> None:
         super().__init__()
-        self.rows = nn.Parameter(torch.zeros(count, 2, 3))
+        self.rows = nn.Parameter(torch.zeros(count, 6))  # gain and offset of red, green, blue
 
     def rates(self) -> dict[str, str]:
         """One tensor."""
@@ -149,9 +154,10 @@ class Exposure(PerFrame):
 
     def apply_to(self, image: Tensor, row: int) -> Tensor:
         """[3, h, w] as the camera of that frame would have shown it."""
-        gain, offset = (self.rows[row] * EXPOSURE_UNIT)[..., None, None].to(image.device)
+        change = (self.row("rows", row) * EXPOSURE_UNIT).view(2, 3, 1, 1)
+        gain, offset = change.to(image.device)
         return image * (1 + gain) + offset
 
     def cost(self, row: int) -> Tensor:
         """Mean square, in units."""
-        return KEPT_SMALL * self.rows[row].square().mean()
+        return KEPT_SMALL * self.row("rows", row).square().mean()

@@ -40,6 +40,7 @@ class SeamBatch:
         seen: [B, 10, h, w] inputs.
         band: [B, 1, h, w] where corrections are allowed.
         weight: [B, 1, h, w] feathered weight of the render.
+        least: [B, 1, h, w] smallest weight, so that the reference's own chin stays hidden.
         most: [B, 1, h, w] largest weight that the render's alpha allows.
         render: [B, 3, h, w].
         reference: [B, 3, h, w].
@@ -49,6 +50,7 @@ class SeamBatch:
     seen: Tensor
     band: Tensor
     weight: Tensor
+    least: Tensor
     most: Tensor
     render: Tensor
     reference: Tensor
@@ -82,13 +84,15 @@ class SeamBatch:
             view.reference = np.clip(view.reference * gain.numpy(), 0, 1)
             given = view.inputs(reach, side)
             target = pair.target.astype(np.float32) / 255 * gain.numpy()
+            most = np.minimum(view.alpha * ALPHA_GAIN, 1)
             images = (view.render, view.reference, target)
             rows.append(
                 (
                     torch.from_numpy(given.channels),
                     torch.from_numpy(given.band)[None],
                     torch.from_numpy(given.weight)[None],
-                    torch.from_numpy(np.minimum(view.alpha * ALPHA_GAIN, 1))[None],
+                    torch.from_numpy(np.minimum(given.least, most))[None],
+                    torch.from_numpy(most)[None],
                     *(torch.from_numpy(image).permute(2, 0, 1) for image in images),
                 )
             )
@@ -97,7 +101,7 @@ class SeamBatch:
 
     def joined(self, answer: dict[str, Tensor]) -> Tensor:
         """[B, 3, h, w] what the compositor makes of the network's answer, at this resolution."""
-        weight = torch.minimum((self.weight + answer["weight"]).clamp_min(0), self.most)
+        weight = (self.weight + answer["weight"]).clamp(self.least, self.most)
         under = fetch(self.reference, answer["shift"])
         return weight * self.render + (1 - weight) * under + answer["colour"]
 
