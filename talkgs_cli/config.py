@@ -128,7 +128,8 @@ class SpeakConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.crf <= 40:
             raise UsageError(f"crf is {self.crf}: 0 to 40.")
-        if self.frame_rate is not None:
+        if self.frame_rate is not None:  # 29.97 without quotes is the same video as with them
+            object.__setattr__(self, "frame_rate", str(self.frame_rate))
             parse_frame_rate(self.frame_rate)
         length_s = 1.0 if self.duration_s is None else self.duration_s
         if not (0 <= self.start_s < math.inf and 0 < length_s < math.inf):

@@ -52,6 +52,7 @@ def test_frame_rates_are_exact() -> None:
     assert parse_frame_rate("59.94") == Fraction(60000, 1001)
     assert parse_frame_rate("12.5") == Fraction(25, 2)
     assert parse_frame_rate(29.97) == Fraction(30000, 1001)
+    assert SpeakConfig(frame_rate=29.97) == SpeakConfig(frame_rate="29.97")
     for text in ("0", "x", "1/0", "-25", "1000"):
         with pytest.raises(UsageError):
             parse_frame_rate(text)

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from talkgs_cli.config import SpeakConfig
 from talkgs_cli.errors import UsageError
 from talkgs_cli.speaker import SpeakerFolder
-from talkgs_cli.stages.speak_record import RenderRecord
+from talkgs_cli.stages.jobs import read_jobs
+from talkgs_cli.stages.speak_record import RenderRecord, located
 
 DEFAULT = SpeakConfig()
 NOTHING_DONE = {"stages": {}}
@@ -21,7 +23,7 @@ def speaker(tmp_path: Path) -> SpeakerFolder:
     return SpeakerFolder(tmp_path / "anna", NOTHING_DONE)
 
 
-def said(speaker: SpeakerFolder, audio: Path, out: Path | None = None, **options: float) -> Path:
+def said(speaker: SpeakerFolder, audio: Path, out: Path | None = None, **options: Any) -> Path:
     record = RenderRecord(speaker, audio, out, replace(DEFAULT, **options))
     record.require_free()
     record.video.parent.mkdir(parents=True, exist_ok=True)
@@ -64,3 +66,34 @@ def test_a_sounds_own_folder_is_never_in_the_way_another_file_is(
     said(speaker, sound)
     with pytest.raises(UsageError, match="exists already"):
         said(speaker, sound, out)
+
+
+def test_a_video_that_could_not_be_signed_is_made_anew(
+    speaker: SpeakerFolder, tmp_path: Path
+) -> None:
+    sound, out = tmp_path / "a.wav", tmp_path / "talk.mp4"
+    record = RenderRecord(speaker, sound, out, DEFAULT)
+    out.write_bytes(b"unsigned")
+    record.claim()
+    assert done(speaker, sound, out) is None
+    assert said(speaker, sound, out) == out
+    assert done(speaker, sound, out) is not None
+
+
+def test_a_background_file_is_the_same_from_every_folder_and_in_a_list(
+    speaker: SpeakerFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("room.jpg", "white"):
+        Path(name).touch()
+    Path("jobs.jsonl").write_text(
+        '{"audio": "a.wav", "options": {"background": "room.jpg"}}\n{"audio": "a.wav"}'
+    )
+    said(speaker, Path("a.wav"), background="room.jpg")
+    inside = replace(DEFAULT, background="../room.jpg")
+    monkeypatch.chdir(speaker.path)
+    assert RenderRecord(speaker, Path("../a.wav"), None, inside).finished()
+    listed = read_jobs([], Path("../jobs.jsonl"), speaker.path, None, inside)
+    for job in listed:  # its own option, and the command's
+        assert RenderRecord(speaker, Path(job.audio), None, job.config()).finished()
+    assert located({"background": "white"}, tmp_path) == {"background": "white"}  # a colour

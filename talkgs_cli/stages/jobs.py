@@ -16,6 +16,7 @@ from typing import Any
 from talkgs_cli.config import SpeakConfig, from_json, to_json
 from talkgs_cli.errors import BadInput, TalkgsError, UsageError
 from talkgs_cli.media.ffmpeg import require_file
+from talkgs_cli.stages.speak_record import located
 
 SOUND_SUFFIXES = (
     *(".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wma", ".aiff", ".aif"),
@@ -24,7 +25,6 @@ SOUND_SUFFIXES = (
 """What is taken from a folder; a file named outright may end in anything."""
 
 KEYS = ("audio", "out", "speaker", "options")
-PATHS = ("pose", "background", "translator", "c2pa_cert", "c2pa_key")  # options that name files
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,8 @@ def _job(
         if own_speaker is None and speaker is None:
             raise UsageError(f"{where} names no speaker.", hint='Add "speaker", or name a folder.')
         chosen = speaker if own_speaker is None else folder / own_speaker
-        merged = from_json(SpeakConfig, {**to_json(config), **_placed(options, folder)})
+        both = {**to_json(config), **located(options, folder)}
+        merged = from_json(SpeakConfig, located(both, Path()))
         suffix = ".mov" if merged.background == "alpha" else ".mp4"
         video = folder / target if target else out and out / f"{Path(audio).stem}{suffix}"
         return Job(
@@ -162,18 +163,6 @@ def _job(
         )
     except TalkgsError as error:
         return Job(where, problem=Problem.of(error))
-
-
-def _placed(options: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A line's options, the files among them found from the list's folder."""
-    placed = dict(options)
-    for key in PATHS:
-        value = placed.get(key)
-        if isinstance(value, str) and value:
-            path = folder / value
-            if path.is_file() or (path / "config.json").is_file():  # not the colour "red"
-                placed[key] = str(path.resolve())
-    return placed
 
 
 def _fields(entry: Any, where: str) -> tuple[str, str | None, str | None, dict[str, Any]]:

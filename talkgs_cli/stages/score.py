@@ -32,6 +32,7 @@ from talkgs_cli.stages.score_pair import PROTOCOL, score_videos, settings
 from talkgs_cli.stages.score_regions import Regions, choose_runs
 from talkgs_cli.stages.score_report import System, write_score_report
 from talkgs_cli.stages.score_rows import ROWS, SpeakerRows
+from talkgs_cli.stages.speak_record import read_record
 from talkgs_cli.types import Tracking
 
 __all__ = ["PROTOCOL", "evidence_of", "score", "score_videos"]
@@ -96,8 +97,8 @@ def score(speaker: SpeakerFolder, config: ScoreConfig, progress: Progress) -> di
     evidence = witness.evidence()
     evidence.series = meter.series(ROWS)
     evidence.openings = {
-        row: openings_over_time(seen, frames)
-        for row, seen in faces.seen.items()
+        row: openings_over_time(faces.openings(row), frames)
+        for row in faces.seen
         if row != "mirrored"
     }
     evidence.save(_evidence_file(speaker))
@@ -118,13 +119,11 @@ def _evidence_file(speaker: SpeakerFolder) -> Path:
 
 def speed(speaker: SpeakerFolder) -> dict[str, Any] | None:
     """How fast `speak` was the last time, sound in to encoded frame out; None: it never ran."""
-    records = sorted(speaker.renders.glob("*/render.json"), key=lambda file: file.stat().st_mtime)
-    if not records:
+    files = sorted(speaker.renders.glob("*/render.json"), key=lambda file: file.stat().st_mtime)
+    records = (read_record(file) for file in reversed(files))
+    result = next((record["result"] for record in records if record and record["result"]), None)
+    if result is None:
         return None
-    try:
-        result = dict(json.loads(records[-1].read_text(encoding="utf-8"))["result"])
-    except (ValueError, KeyError, TypeError):
-        return None  # not a record of ours
     keys = ("fps_end_to_end", "frames", "duration_s", "parts_s")
     size = f"{speaker.size[1]}x{speaker.size[0]}"
     return {**{key: result.get(key) for key in keys}, "size": size, "render": result.get("video")}

@@ -53,7 +53,7 @@ class RenderRecord:
             )
         self.request = {
             "audio_sha256": sha256,
-            "config": to_json(config),
+            "config": located(to_json(config), Path()),
             "fit": (speaker.stage("fit") or {}).get("finished"),
             "talkgs": __version__,
             # Its place among the renders goes without saying, and stays true when they are moved.
@@ -62,8 +62,10 @@ class RenderRecord:
 
     def finished(self) -> dict[str, Any] | None:
         """The answer of the same request before, if its video is still there."""
-        record = _read(self._file)
+        record = read_record(self._file)
         if record is None or record["request"] != self.request or not self.video.is_file():
+            return None
+        if record["result"] is None:  # claimed and not finished
             return None
         return {**record["result"], "video": str(self.video), "already_done": True}
 
@@ -73,7 +75,7 @@ class RenderRecord:
         What lies in the sound's own folder under renders is: of a `speak` with other settings, or
         of one that was stopped before it could note what it made.
         """
-        record = _read(self._file)
+        record = read_record(self._file)
         wanted = self.request["video"]
         mine = self._own_place or (record is not None and record["request"].get("video") == wanted)
         if self.video.exists() and not mine:
@@ -82,9 +84,35 @@ class RenderRecord:
                 hint="Add --force to replace it, or name another file with --out.",
             )
 
+    def claim(self) -> None:
+        """Note that the video is this sound's although it is not finished: it may be replaced."""
+        write_json(self._file, {"request": self.request, "result": None})
+
     def keep(self, result: dict[str, Any]) -> None:
         """Note what was made."""
         write_json(self._file, {"request": self.request, "result": result})
+
+
+def located(options: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Fields of `SpeakConfig` with absolute paths, which mean the same in every folder.
+
+    Args:
+        options: Some or all fields.
+        folder: What relative paths are relative to. What is no file there stays as it is.
+    """
+    from talkgs_cli.assets.translators import released_names
+    from talkgs_cli.stages.speak_background import colour_of
+
+    found = {}
+    for key in ("pose", "background", "translator", "c2pa_cert", "c2pa_key"):
+        value = options.get(key)
+        if not value or (key == "translator" and value in released_names()):
+            continue
+        path = folder / value
+        there = path.is_dir() if key == "translator" else path.is_file()
+        if there and not (key == "background" and colour_of(value) is not None):
+            found[key] = str(path.resolve())
+    return {**options, **found}
 
 
 def file_sha256(path: Path) -> str:
@@ -97,13 +125,13 @@ def _place_for(renders: Path, name: str, sha256: str) -> Path:
     """renders/NAME, or NAME-2 and so on where another sound of that name was said."""
     for number in count(1):
         place = renders / (name if number == 1 else f"{name}-{number}")
-        record = _read(place / "render.json")
+        record = read_record(place / "render.json")
         if record is None or record["request"].get("audio_sha256") == sha256:
             return place
     raise AssertionError  # count() has no end
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def read_record(file: Path) -> dict[str, Any] | None:
     """A record, or None where there is none, or none of ours."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
