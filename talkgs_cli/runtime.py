@@ -133,8 +133,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Raise `MachineLacks` unless a file can be made in `folder` (created if missing)."""
+    """Make `folder` if it is missing, and see whether a file can be made in it.
+
+    Raises:
+        MachineLacks: the disk is full or may not be written to.
+        UsageError: a file is where a folder should be.
+    """
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(
+                f"{folder} is no folder: a file is in its place.", hint="Choose another folder."
+            ) from error
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"talkgs")

@@ -17,7 +17,7 @@ from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import score as stage
 from talkgs_cli.stages import score_rows
-from talkgs_cli.stages.score_lips import BEHAVIOUR, behaviour
+from talkgs_cli.stages.score_lips import BEHAVIOUR, Glance, behaviour
 from talkgs_cli.stages.score_meter import METRICS
 from talkgs_cli.stages.score_regions import REGIONS, Regions, choose_runs
 from talkgs_cli.tracking.landmarks import FaceLandmarker
@@ -336,17 +336,17 @@ def test_behaviour_of_the_real_lips_is_perfect_and_of_still_lips_is_not(tracked_
     silent = np.zeros(30, bool)
     silent[:10] = True
     run = [range(100, 130)]
-    best = behaviour(list(moving), list(moving), run, own, silent)
+    real = [Glance.of(face) for face in moving]
+    best = behaviour(real, real, run, own, silent)
     assert best["opening_r"] == best["opening_spread"] == best["jitter_ratio"] == 1
     assert best["closure_recall"] == best["closure_precision"] == 1
-    half_open = np.repeat(moving[2:3], 30, axis=0)
-    still = behaviour(list(half_open), list(moving), run, own, silent)
+    still = behaviour([Glance.of(moving[2])] * 30, real, run, own, silent)
     assert still["opening_r"] == 0
     assert still["opening_spread"] < 1e-6
     assert still["silence_open_share"] == 1
     assert still["jitter_ratio"] == 0
-    missing = [None if k < 25 else face for k, face in enumerate(moving)]
-    assert behaviour(missing, list(moving), run, own, silent) == dict.fromkeys(BEHAVIOUR)
+    missing = [None if k < 25 else glance for k, glance in enumerate(real)]
+    assert behaviour(missing, real, run, own, silent) == dict.fromkeys(BEHAVIOUR)
 
 
 def test_senseless_settings_are_refused():

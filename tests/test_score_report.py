@@ -6,10 +6,13 @@ import re
 import numpy as np
 import pytest
 from score_videos import face_frames, write_video
+from typer.testing import CliRunner
 
+from talkgs_cli.app import app
 from talkgs_cli.config import ScoreConfig
 from talkgs_cli.media.video import read_frames
 from talkgs_cli.runtime import SilentProgress
+from talkgs_cli.stages import score_compare
 from talkgs_cli.stages.score_compare import answer_of, score_pairs
 from talkgs_cli.stages.score_evidence import FULL_SCALE, Evidence, Witness, heat_map
 from talkgs_cli.stages.score_table import comparison_table
@@ -105,8 +108,31 @@ def test_pictures_kept_do_not_grow_with_the_clip():
     assert len({int(moment.time_s / 0.5) for moment in worst}) == 6
 
 
+def test_the_worst_frames_kept_are_the_worst_of_all():
+    errors = np.random.default_rng(0).permutation(240)[:200]
+    witness = Witness("made", 2, None)  # a stretch is one frame
+    for t, error in enumerate(errors):
+        witness.target(t, np.zeros((8, 8, 3), np.uint8), None)
+        witness.add("made", np.full((8, 8, 3), error, np.uint8))
+        witness.finish_frame()
+    assert [moment.frame for moment in witness.evidence().worst] == sorted(np.argsort(errors)[-6:])
+
+
 def test_heat_rises_with_the_error():
     levels = heat_map(np.array([[0.0, FULL_SCALE / 3, FULL_SCALE, 10 * FULL_SCALE]]))
     brightness = levels.astype(int).sum(-1)[0]
     assert brightness[0] < 16
     assert brightness[0] < brightness[1] < brightness[2] == brightness[3]
+
+
+@pytest.mark.parametrize("report", ["folder", "file/page.html"])
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_measured(
+    report, tmp_path, monkeypatch
+):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(score_compare, "score_pairs", None)  # would fail if it were called
+    videos = ["--generated", "a.mp4", "--reference", "b.mp4"]
+    said = CliRunner().invoke(app, ["score", *videos, "--report", str(tmp_path / report)])
+    assert said.exit_code == 2
+    assert report.split("/")[0] in said.stderr

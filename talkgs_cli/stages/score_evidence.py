@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from talkgs_cli.metrics.lips import opening
 from talkgs_cli.runtime import write_json
 from talkgs_cli.stages.report_html import jpeg_uri
 from talkgs_cli.stages.score_regions import Box, Regions
@@ -170,19 +169,17 @@ def heat_map(error: NDArray[np.floating]) -> Frame:
     return np.ascontiguousarray(cv2.applyColorMap(level, cv2.COLORMAP_INFERNO)[..., ::-1])
 
 
-def openings_over_time(
-    faces: Sequence[NDArray[np.floating] | None], frames: Sequence[int]
-) -> Series:
+def openings_over_time(openings: Sequence[float | None], frames: Sequence[int]) -> Series:
     """Mouth opening of each frame that shows a face.
 
     Args:
-        faces: [478, 3] landmarks or None, one a frame.
+        openings: One a frame; None without a face.
         frames: Their numbers.
     """
     return {
-        index: round(float(opening(face[None])[0]), 5)
-        for index, face in zip(frames, faces, strict=True)
-        if face is not None
+        index: round(value, 5)
+        for index, value in zip(frames, openings, strict=True)
+        if value is not None
     }
 
 

@@ -57,7 +57,10 @@ def score_as_field(
         for made, real in _pairs(generated, reference):
             values["psnr"].append(psnr_db(made, real))
             values["lpips_alex"].append(distance(made, real))
-            lips = [faces.lips("generated", made), faces.lips("real", real)]
+            lips = [
+                faces.lips_in(frame, faces.find(row, frame))
+                for row, frame in (("generated", made), ("real", real))
+            ]
             if any(points is None for points in lips):
                 without_face += 1
             else:

@@ -6,6 +6,7 @@ One detector, the same for both sides; its own noise is measured on mirrored rea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,12 +40,33 @@ Landmarks = NDArray[np.float32]
 Points = NDArray[np.floating]
 
 
+@dataclass(frozen=True)
+class Glance:
+    """What the behaviour of lips needs of a face: a fiftieth of its points.
+
+    Attributes:
+        opening: Of the mouth, share of the eyes' distance.
+        steady: [10, 2] points that move with the head and not with speech, pixels.
+    """
+
+    opening: float
+    steady: Landmarks
+
+    @classmethod
+    def of(cls, face: Landmarks) -> Glance:
+        """Of a face's [478, 3] landmarks, pixels."""
+        return cls(float(lips.opening(face[None])[0]), face[STEADY, :2])
+
+
 class Faces:
     """The faces seen in each row's frames, in order.
 
     Args:
         task_file: The landmarker's file.
         fan: Finds the 68 points that lips are compared by; None: the landmarker's own.
+
+    Attributes:
+        seen: By row, what is remembered of each frame; None without a face.
     """
 
     detector = DETECTOR
@@ -53,7 +75,7 @@ class Faces:
         self._task_file = task_file
         self._fan = fan
         self._landmarkers: dict[str, FaceLandmarker] = {}
-        self.seen: dict[str, list[Landmarks | None]] = {}
+        self.seen: dict[str, list[Glance | None]] = {}
 
     @classmethod
     def of(cls, config: ScoreConfig, task_file: Path) -> Faces:
@@ -74,14 +96,22 @@ class Faces:
         for landmarker in self._landmarkers.values():
             landmarker.reset()
 
-    def see(self, row: str, frame: Frame) -> Landmarks | None:
-        """Find the face in the next frame of a row: [478, 3] pixels, kept in `seen`."""
+    def find(self, row: str, frame: Frame) -> Landmarks | None:
+        """Find the face in the next frame of a row: [478, 3] pixels. It is not remembered."""
         if row not in self._landmarkers:
             self._landmarkers[row] = FaceLandmarker(self._task_file)
-            self.seen[row] = []
         found = self._landmarkers[row].track(frame)
-        self.seen[row].append(None if found is None else found.landmarks)
-        return self.seen[row][-1]
+        return None if found is None else found.landmarks
+
+    def see(self, row: str, frame: Frame) -> Landmarks | None:
+        """Find the face in the next frame of a row, as `find`; a glance is kept in `seen`."""
+        face = self.find(row, frame)
+        self.seen.setdefault(row, []).append(None if face is None else Glance.of(face))
+        return face
+
+    def openings(self, row: str) -> list[float | None]:
+        """Mouth openings of a row, one a frame."""
+        return [None if glance is None else glance.opening for glance in self.seen[row]]
 
     def lips(self, row: str, frame: Frame) -> Points | None:
         """See the next frame of a row: its [20, 2] lip points, or None without a face."""
@@ -119,8 +149,8 @@ def no_behaviour() -> dict[str, float | None]:
 
 
 def behaviour(
-    generated: Sequence[Landmarks | None],
-    real: Sequence[Landmarks | None],
+    generated: Sequence[Glance | None],
+    real: Sequence[Glance | None],
     runs: Sequence[range],
     own_openings: NDArray[np.floating],
     silent: NDArray[np.bool_] | None,
@@ -139,14 +169,14 @@ def behaviour(
     """
     result = no_behaviour()
     both = [
-        k
-        for k, pair in enumerate(zip(generated, real, strict=True))
-        if all(p is not None for p in pair)
+        (k, one, other)
+        for k, (one, other) in enumerate(zip(generated, real, strict=True))
+        if one is not None and other is not None
     ]
     if len(both) < MIN_FRAMES or len(own_openings) < MIN_FRAMES:
         return result
-    made = lips.opening(np.stack([generated[k] for k in both]))  # type: ignore[misc]
-    true = lips.opening(np.stack([real[k] for k in both]))  # type: ignore[misc]
+    made = np.array([one.opening for _, one, _ in both])
+    true = np.array([other.opening for _, _, other in both])
     threshold = lips.closed_threshold(own_openings)
     found = {
         "opening_r": lips.opening_r(made, true),
@@ -156,21 +186,23 @@ def behaviour(
         "over_open_share": lips.over_open_share(made, lips.over_open_limit(own_openings)),
     }
     if silent is not None:
-        found["silence_open_share"] = lips.silence_open_share(made, silent[both], threshold)
+        found["silence_open_share"] = lips.silence_open_share(
+            made, silent[[k for k, _, _ in both]], threshold
+        )
     shake, true_shake = (_jitter_of(faces, runs) for faces in (generated, real))
     if shake is not None and true_shake:
         found["jitter_ratio"] = shake / true_shake
     return result | {k: None if v is None else round(v, 4) for k, v in found.items()}
 
 
-def _jitter_of(faces: Sequence[Landmarks | None], runs: Sequence[range]) -> float | None:
+def _jitter_of(faces: Sequence[Glance | None], runs: Sequence[range]) -> float | None:
     """Jitter of the steady points inside unbroken runs, px."""
     found, weights, first = [], [], 0
     for run in runs:
         part = faces[first : first + len(run)]
         first += len(run)
-        if len(part) >= 3 and all(face is not None for face in part):
-            points = np.stack(part)[:, STEADY, :2]  # type: ignore[arg-type]
-            found.append(jitter(points))
+        points = [face.steady for face in part if face is not None]
+        if len(part) >= 3 and len(points) == len(part):
+            found.append(jitter(np.stack(points)))
             weights.append(len(part) - 2)
     return float(np.average(found, weights=weights)) if found else None  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from talkgs_cli.errors import BadInput
 from talkgs_cli.media.audio import read_audio
 from talkgs_cli.media.probe import picture_duration_s, probe
 from talkgs_cli.media.video import frame_count, read_frames
-from talkgs_cli.metrics.lips import opening, silent_frames
+from talkgs_cli.metrics.lips import silent_frames
 from talkgs_cli.runtime import Progress, peak_rss_mb
 from talkgs_cli.stages.score_evidence import Evidence, Witness, openings_over_time
 from talkgs_cli.stages.score_lag import Lag
@@ -65,9 +65,8 @@ def score_videos(
     runs = choose_runs(range(count), config.max_frames, config.run_frames)
     faces = Faces.of(config, fetch_file("face_landmarker"))
     with progress.stage("Finding the face", None):
-        for _, frame in picked(read_frames(reference, frame_rate=rate), runs, faces):
-            faces.see("real", frame)
-    landmarks = faces.seen["real"]
+        shown = picked(read_frames(reference, frame_rate=rate), runs, faces)
+        landmarks = [faces.see("real", frame) for _, frame in shown]
     found = [face for face in landmarks if face is not None]
     if not found:
         notes.append(f"No face in {reference}: only the full frame is measured.")
@@ -99,7 +98,7 @@ def score_videos(
     evidence = witness.evidence()
     evidence.series = meter.series(ROWS)
     evidence.openings = {
-        row: openings_over_time(faces.seen[row][: len(frames)], frames)
+        row: openings_over_time(faces.openings(row)[: len(frames)], frames)
         for row in ("real", "generated")
     }
     answer = {
@@ -213,17 +212,16 @@ def measure(
 def _behaviour(
     reference: Path, real: VideoInfo, faces: Faces, runs: list[range], rate: Fraction, count: int
 ) -> dict[str, float | None]:
-    landmarks = faces.seen["real"][: len(faces.seen["generated"])]
-    found = [face for face in landmarks if face is not None]
-    if not found:
+    glances = faces.seen["real"][: len(faces.seen["generated"])]
+    own = np.array([glance.opening for glance in glances if glance is not None])
+    if not len(own):
         return no_behaviour()
     silent = None
     if real.has_audio:
         samples = read_audio(reference, SAMPLE_RATE_HZ)
         everywhere = silent_frames(samples, SAMPLE_RATE_HZ, count, rate)
-        silent = everywhere[[index for run in runs for index in run]][: len(landmarks)]
-    own = opening(np.stack(found))
-    return behaviour(faces.seen["generated"], landmarks, runs, own, silent)
+        silent = everywhere[[index for run in runs for index in run]][: len(glances)]
+    return behaviour(faces.seen["generated"], glances, runs, own, silent)
 
 
 def _ratio(a: float, b: float) -> float:
