@@ -188,6 +188,7 @@ def test_the_users_certificate_signs_and_is_not_taken_for_this_machines(video, u
     own = credentials.own_credentials()
     theirs = credentials.credentials_for(*user_files)
     assert theirs.chain_pem != own.chain_pem
+    marking.require_signing(video, theirs)
     assert marking.mark(video, theirs)["c2pa"] == "your certificate"
     answer = verify(video)
     assert answer["intact"] is True
@@ -233,5 +234,8 @@ def test_a_certificate_that_signs_itself_is_refused_by_the_specification(video, 
     before = video.read_bytes()
     with pytest.raises(BadInput, match="can't sign"):
         marking.mark(video, theirs)
+    with pytest.raises(BadInput, match="can't sign"):  # as speak asks before it renders
+        marking.require_signing(tmp_path / "not there yet.mp4", theirs)
+    marking.require_signing(tmp_path / "talk.webm", theirs)  # has no place for a signature
     assert video.read_bytes() == before
     assert not list(tmp_path.glob("*.partial*"))

@@ -5,6 +5,9 @@ Source: C2PA specification 2; IPTC digital source types.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +58,51 @@ def mark(video: Path, credentials: Credentials | None) -> dict[str, Any]:
         return _marked(None, f"the package c2pa-python is missing: {INSTALL_HINT}")
     if video.suffix.lower() not in SIGNED_SUFFIXES:
         return _marked(None, f"C2PA has no place for a manifest in {video.suffix} files")
-    from c2pa import Builder, C2paError, C2paSignerInfo, Context, Signer
+    from c2pa import Builder
+
+    with (
+        _signing(credentials) as (context, signer),
+        atomic_path(video) as partial,
+        Builder(manifest(video), context) as builder,
+    ):
+        builder.sign_file(video, partial, signer)
+    return _marked("self-made certificate" if credentials.self_made else "your certificate", None)
+
+
+def require_signing(video: Path, credentials: Credentials | None) -> None:
+    """Sign a picture of a few pixels, before a video that takes an hour is made for nothing.
+
+    Args:
+        video: The video that is to be signed; it need not be there.
+        credentials: What signs; this machine's own are not tried.
+
+    Raises:
+        BadInput: the user's certificate is not one that C2PA accepts.
+    """
+    if credentials is None or credentials.self_made or video.suffix.lower() not in SIGNED_SUFFIXES:
+        return
+    from c2pa import Builder
+    from PIL import Image
+
+    picture = BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "png")
+    picture.seek(0)
+    claims = manifest(video) | {"format": "image/png"}
+    with _signing(credentials) as (context, signer), Builder(claims, context) as builder:
+        builder.sign(signer, "image/png", picture, BytesIO())
+
+
+@contextmanager
+def _signing(credentials: Credentials) -> Iterator[tuple[Any, Any]]:
+    """The library's context and signer; what it says against the user's certificate is told."""
+    from c2pa import C2paError, C2paSignerInfo, Context, Signer
 
     try:
-        context = Context.from_dict(SETTINGS)
         info = C2paSignerInfo(
             credentials.algorithm.encode(), credentials.chain_pem, credentials.key_pem, None
         )
-        with (
-            atomic_path(video) as partial,
-            Signer.from_info(info) as signer,
-            Builder(manifest(video), context) as builder,
-        ):
-            builder.sign_file(video, partial, signer)
+        with Signer.from_info(info) as signer:
+            yield Context.from_dict(SETTINGS), signer
     except C2paError as error:
         if credentials.self_made:
             raise
@@ -75,7 +110,6 @@ def mark(video: Path, credentials: Credentials | None) -> dict[str, Any]:
             f"The certificate can't sign a video: {error}.",
             hint="Use one made for signing C2PA or e-mail, with its chain, not a self-signed one.",
         ) from error
-    return _marked("self-made certificate" if credentials.self_made else "your certificate", None)
 
 
 def manifest(video: Path) -> dict[str, Any]:

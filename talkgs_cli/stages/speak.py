@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from talkgs_cli.config import SpeakConfig
 from talkgs_cli.errors import UsageError
 from talkgs_cli.media.credentials import credentials_for
-from talkgs_cli.media.marking import SYNTHETIC, mark
+from talkgs_cli.media.marking import SYNTHETIC, mark, require_signing
 from talkgs_cli.runtime import Progress, SilentProgress, peak_rss_mb, require_writable
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages.speak_record import RenderRecord
@@ -69,6 +69,7 @@ def speak(
             return done
         record.require_free()
     credentials = credentials_for(config.c2pa_cert, config.c2pa_key)
+    require_signing(video, credentials)
     performance = _performance(speaker, config, progress)
     sound = _sound(audio, config)
     clock, rate = performance.clock, performance.frame_rate
@@ -95,7 +96,7 @@ def speak(
                 writer.write(frame)
             frame_count += 1
             advance(1)
-    record.claim()  # a certificate that can't sign leaves a video behind that is ours
+    record.claim()  # if signing fails, the video that stays is ours
     with clock.part("mark"):
         marks = mark(video, credentials)
     result = {
