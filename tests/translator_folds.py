@@ -31,6 +31,7 @@ from talkgs_cli.networks.timing import frame_times_s, sample_at
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages.fit_translator import CORNERS, OPENING, lip_basis
+from talkgs_cli.stages.speak_eyes import widened
 from talkgs_cli.training import translator as training
 from talkgs_cli.training.translator import train_translator
 from talkgs_cli.training.translator_data import opening_direction, silence_features
@@ -177,6 +178,8 @@ def measure(voice: Voice, guess: Array, judged: Mask, learnt: Mask) -> dict[str,
         "LMD %": 100 * error,
         "closed R": float((closed & really).sum() / max(1, really.sum())),
         "closed P": float((closed & really).sum() / max(1, closed.sum())),
+        # One frame early or late is 0.04 s: a closure all the same.
+        "closed P, 1 frame": float((closed & widened(really, 1)).sum() / max(1, closed.sum())),
         "p/b/m": _mean([float(everywhere[part].min() < threshold) for part in lips]),
         "p/b/m real": _mean([float(voice.opening[part].min() < threshold) for part in lips]),
         "vowels closed": _mean([float(everywhere[k] < threshold) for k in middle]),
@@ -315,7 +318,8 @@ def main() -> None:
             mean = {key: float(np.nanmean([row[key] for row in found])) for key in found[0]}
             strange = {f"r of {key}": float(np.mean(value)) for key, value in foreign.items()}
             took = (time.monotonic() - started) / len(found)
-            results.append({"voice": voice.name, "row": name, **mean, **strange, "s": took})
+            each = {"r of folds": [round(row["r"], 3) for row in found]}
+            results.append({"voice": voice.name, "row": name, **mean, **strange, "s": took, **each})
             cells = " ".join(f"{k} {v:.3f}" for k, v in (mean | strange).items())
             print(f"{voice.name} | {name} | {cells} | {took:.0f} s", flush=True)
             if chosen.json:
