@@ -21,6 +21,7 @@ from talkgs_cli.tracking.head_fitting import (
 from talkgs_cli.tracking.landmark_points import LIPS_OUTER, OUTER_EYE_LEFT, OUTER_EYE_RIGHT
 from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES
 from talkgs_cli.tracking.photometric import PhotometricAligner, photometric_refinement
+from talkgs_cli.tracking.point_appearance import Band, Picture
 from talkgs_cli.tracking.track_error import reprojection_error
 
 
@@ -175,3 +176,13 @@ def test_a_picture_without_texture_moves_nothing_but_what_closes(speaker, from_l
     moved = (after - before).norm(dim=-1).mean(0)
     row = {int(index): k for k, index in enumerate(head.landmark_index)}
     assert moved[[row[k] for k in (168, 4, 105, 334, 152, 234, 454)]].max() < 0.15  # pixels
+
+
+def test_a_frame_in_which_no_point_is_seen_gives_no_value():
+    grey = np.zeros((40, 40), np.uint8)
+    tint = np.zeros((40, 40, 3), np.uint8)
+    pixels = np.array([[10.0, 10.0], [30.0, 30.0]], np.float32)
+    picture = Picture(grey=grey, label=np.zeros((40, 40), np.uint8), tint=tint)
+    band = Band.of(picture, pixels, 20.0)
+    assert band.at(band.value, pixels[:0]).shape == (0,)
+    assert band.at(tint, pixels[:0], whole=True).shape == (0, 3)

@@ -77,6 +77,8 @@ class Band:
 
     def at(self, image: NDArray[Any], pixels: Floats, *, whole: bool = False) -> Floats:
         """Values at [K, 2] points (pixel centres at +0.5): [K] or [K, 3]."""
+        if not len(pixels):  # OpenCV wants one point at least
+            return np.zeros((0, *image.shape[2:]), np.float32)
         place = pixels - (0.5 if whole else self.corner)
         sampled = cv2.remap(image, place[None, :, 0], place[None, :, 1], cv2.INTER_LINEAR)
         return np.asarray(sampled[0], np.float32)
