@@ -35,6 +35,10 @@ class FitConfig:
     # Steps between two looks at the validation block.
     validate_every: int = 500
 
+    # A frame of the quarter with the widest mouths is drawn so many times an epoch, any other once:
+    # what they alone show, teeth and tongue, is learnt from few.
+    wide_mouth_draws: int = 3
+
     # -- model ---------------------------------------------------------------------------------
     # Number of Gaussians at the start; the paper's Q_init.
     gaussians: int = 10522
@@ -147,6 +151,8 @@ class FitConfig:
             raise UsageError(f"sh_degree is {self.sh_degree}: 0 to 3.")
         if self.embedding not in EMBEDDINGS:
             raise UsageError(f"embedding is {self.embedding!r}: {', '.join(EMBEDDINGS)}.")
+        if self.wide_mouth_draws < 1:
+            raise UsageError(f"wide_mouth_draws is {self.wide_mouth_draws}: at least 1.")
         if self.limits_in not in LIMIT_UNITS:
             raise UsageError(f"limits_in is {self.limits_in!r}: {', '.join(LIMIT_UNITS)}.")
         if not 0 <= self.validation_share <= 0.5 or self.validate_every < 1:
@@ -172,6 +178,7 @@ PAPER = FitConfig(
     preset="paper",
     iterations=30000,
     sh_degree=3,
+    wide_mouth_draws=1,
     rigid_teeth=False,
     grain=False,
     embedding="head",

@@ -1,5 +1,6 @@
 """Claims about fit: it learns, repeats itself byte for byte, continues, and never loses a fit."""
 
+import itertools
 import json
 import shutil
 import signal
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from talkgs_cli.avatar import Avatar, speaker_head
 from talkgs_cli.config import FitConfig
 from talkgs_cli.errors import BadInput, MachineLacks, UsageError
+from talkgs_cli.metrics.lips import opening
 from talkgs_cli.runtime import SilentProgress, seed_everything
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import fit as module
@@ -305,6 +307,18 @@ def test_gaussians_start_where_there_is_something_to_see(speaker: SpeakerFolder)
         return float(counts[there].sum() / pixels[there].sum())
 
     assert density("upper_teeth", "lower_teeth") == pytest.approx(4 * density("tongue"), rel=0.3)
+
+
+def test_frames_with_wide_mouths_are_drawn_more_often(speaker: SpeakerFolder):
+    trainer, _ = steps_of(speaker, steps=1)
+    trainer.step = 0
+    epoch = [wanted.index for wanted in itertools.islice(trainer.order(), len(trainer.drawn))]
+    amount = opening(trainer.avatar.tracking.landmarks)
+    often = [index for index in set(epoch) if epoch.count(index) == 3]
+    once = [index for index in set(epoch) if epoch.count(index) == 1]
+    assert len(often) + len(once) == len(trainer.train)
+    assert min(amount[often]) >= max(amount[once])
+    assert len(often) == pytest.approx(len(trainer.train) / 4, abs=1)
 
 
 def test_a_coarse_start_sees_halved_frames(speaker: SpeakerFolder, monkeypatch):

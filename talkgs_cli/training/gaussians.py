@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from talkgs_cli.avatar import Avatar
 from talkgs_cli.config import FitConfig
 from talkgs_cli.errors import BadInput
+from talkgs_cli.metrics.lips import opening
 from talkgs_cli.rendering.gaussian_head import GaussianHead
 from talkgs_cli.tracking.landmark_points import EYES, LIPS_INNER, LIPS_OUTER
 from talkgs_cli.training.checkpoint import restore_tensors, tensors_of
@@ -39,6 +40,7 @@ RATES = {
 }
 NETWORKS = ("w_gamma", "w_pos", "w_rot", "w_color")
 BLENDSHAPES = ("position_basis", "rotation_basis", "color_basis", *NETWORKS)
+WIDE = 0.25  # of the training frames
 MEAN_EVERY = 4  # steps between two updates of the running mean of weights
 JUDGED = 12  # frames of the validation block that are looked at
 LOG_EVERY = 100
@@ -78,6 +80,7 @@ class GaussianTrainer:
         found: dict[str, PerFrame | None] = {"embedding": embedding, "exposure": exposure}
         self.per_frame: dict[str, PerFrame] = {k: v for k, v in found.items() if v is not None}
         self.objective = Objective(avatar, embedding, exposure, row_of, config, self.device)
+        self.drawn = torch.cat([train, *[self._wide_mouths()] * (config.wide_mouth_draws - 1)])
         judged = judged or []
         self.judged = judged[:: max(1, -(-len(judged) // JUDGED))]
         self.density = DensityControl(len(avatar.gaussians), config)
@@ -89,6 +92,11 @@ class GaussianTrainer:
         self.best_value = math.inf
         self.use(avatar.gaussians.to(self.device))
         self.safe = self.copy_state()
+
+    def _wide_mouths(self) -> Tensor:
+        """The quarter of the training frames whose mouths are widest open."""
+        amount = torch.from_numpy(opening(self.avatar.tracking.landmarks))[self.train]
+        return self.train[amount >= amount.quantile(1 - WIDE)]
 
     @property
     def gaussians(self) -> GaussianHead:
@@ -127,13 +135,13 @@ class GaussianTrainer:
 
     def order(self) -> Iterator[WantedFrame]:
         """Frames of the steps still to come, without end: shuffled epochs from (seed, epoch)."""
-        per_epoch = len(self.train)
+        per_epoch = len(self.drawn)
         step = self.step
         while True:
             epoch, at = divmod(step, per_epoch)
             if at == 0 or step == self.step:
                 generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)
-                shuffled = self.train[torch.randperm(per_epoch, generator=generator)].tolist()
+                shuffled = self.drawn[torch.randperm(per_epoch, generator=generator)].tolist()
             coarse = self._done_at(step) < self.config.coarse_until
             yield WantedFrame(shuffled[at], self.windows.halvings if coarse else 0)
             step += 1
