@@ -126,6 +126,10 @@ class SpeakConfig:
     inpaint: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("pose", "background", "translator", "c2pa_cert", "c2pa_key"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise UsageError(f"{name} is {value!r}: a name or a path.")
         if not 0 <= self.crf <= 40:
             raise UsageError(f"crf is {self.crf}: 0 to 40.")
         if self.frame_rate is not None:  # 29.97 without quotes is the same video as with them

@@ -328,3 +328,11 @@ def test_a_translator_that_is_there_is_kept_unless_forced(
     base.save(tmp_path / "mine")
     with pytest.raises(UsageError, match="holds a translator already"):
         train_translator_base([], tmp_path / "mine", TOY, SilentProgress(), synthetic=True)
+
+
+def test_a_voice_that_is_not_there_can_not_be_held_out(corpus: Corpus, tmp_path: Path) -> None:
+    made = replace(corpus, made_with=drawn_with(6, "log-mel", seed=1))
+    made.save(tmp_path / "mine-speech" / "part-1.safetensors")
+    config = replace(TOY, recordings=(6,), hold_out=("lsat",))
+    with pytest.raises(UsageError, match="no voice lsat"):
+        train_translator_base([], tmp_path / "mine", config, SilentProgress(), synthetic=True)

@@ -203,6 +203,9 @@ def test_interrupting_names_the_command_that_continues(here: Path, fake_stage: A
     assert result.exit_code == 130
     # What is to be replaced still lies there: without --force the command would be refused.
     assert "Continue with: talkgs prepare 'my video.mp4' --out me --force\n" in result.stderr
+    fake_stage("fit", raising(KeyboardInterrupt()))
+    make_speaker(here / "me")
+    assert "Continue with: talkgs fit me\n" in talkgs("fit", "me", "--force").stderr
     as_json = talkgs("prepare", "my video.mp4", "--json")
     assert as_json.exit_code == 130
     assert json.loads(as_json.stdout)["error"]["kind"] == "interrupted"

@@ -89,7 +89,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from talkgs_cli.frame_rows import FrameRows, RowWriter, first_rows
+from talkgs_cli.frame_rows import FrameRows, RowWriter
 path = Path(sys.argv[1])
 row = np.ones((478, 3), np.float32)
 FrameRows, RowWriter, np.linalg.norm(row)

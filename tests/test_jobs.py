@@ -89,6 +89,9 @@ def test_options_of_a_line_win_over_those_of_the_command(tmp_path):
         ({"audio": "a.wav", "options": {"crf": 99}}, "crf is 99"),
         ({"audio": "a.wav", "options": {"crf": "high"}}, "line 2"),
         ({"audio": "a.wav", "out": 3}, "not a path"),
+        ({"audio": "a.wav", "options": {"background": 5}}, "line 2"),
+        ({"audio": "a.wav", "options": {"translator": 7}}, "line 2"),
+        ({"audio": "a.wav", "options": {"pose": 5}}, "line 2"),
     ],
 )
 def test_a_broken_line_is_a_failed_job_and_the_others_stay(tmp_path, line, reason):

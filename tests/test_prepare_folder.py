@@ -106,6 +106,7 @@ def test_only_what_prepare_makes_is_replaceable(tmp_path: Path) -> None:
     [
         *("fit/gaussians.safetensors", "renders/hello/video.mp4", "scores/held-out.json"),
         *("notes.txt", "head_motion.npz", "media/original.mov", "media/frames/best.png"),
+        "replaced/mine.txt",
     ],
 )
 def test_a_speaker_with_anything_else_in_it_is_moved_aside(tmp_path: Path, name: str) -> None:

@@ -97,3 +97,11 @@ def test_a_background_file_is_the_same_from_every_folder_and_in_a_list(
     for job in listed:  # its own option, and the command's
         assert RenderRecord(speaker, Path(job.audio), None, job.config()).finished()
     assert located({"background": "white"}, tmp_path) == {"background": "white"}  # a colour
+
+
+def test_words_are_not_taken_for_files_of_that_name(tmp_path: Path) -> None:
+    for name in ("source", "still", "alpha"):
+        (tmp_path / name).touch()
+    for words in ({"pose": "source"}, {"pose": "still"}, {"background": "alpha"}):
+        assert located(words, tmp_path) == words
+    assert located({"pose": "alpha"}, tmp_path) == {"pose": str(tmp_path / "alpha")}

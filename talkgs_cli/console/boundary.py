@@ -32,8 +32,8 @@ class Commands(TyperGroup):
         except (Exit, Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            # The speaker that prepare is to replace still lies there; fit would start over.
-            dropped = () if ctx.invoked_subcommand == "prepare" else ("--force",)
+            # What is to be replaced still lies there; only fit has moved it, and would start over.
+            dropped = ("--force",) if ctx.invoked_subcommand == "fit" else ()
             words = [word for word in command_line if word not in dropped]
             message = "interrupted; what is finished so far is kept."
             hint = f"Continue with: {shlex.join(['talkgs', *words])}"

@@ -183,7 +183,7 @@ def _fields(entry: Any, where: str) -> tuple[str, str | None, str | None, dict[s
         raise BadInput(f'{where}: "options" is {options!r}, not an object.')
     try:
         from_json(SpeakConfig, {**to_json(SpeakConfig()), **options})
-    except (TypeError, TalkgsError) as error:
+    except (TypeError, AttributeError, TalkgsError) as error:
         said = error.message if isinstance(error, TalkgsError) else str(error)
         raise BadInput(
             f"{where}: {said}", hint="Options are those of talkgs_cli.config.SpeakConfig."

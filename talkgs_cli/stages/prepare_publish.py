@@ -51,7 +51,9 @@ def publish(work: Path, out: Path) -> Path | None:
 
 
 def tidy(folder: Path) -> None:
-    """Remove from a finished speaker what only its making needed."""
+    """Remove from a finished speaker what only its making needed; the user's own stays."""
+    if not (folder / WORK_FILE).is_file():
+        return
     shutil.rmtree(folder / REPLACED, ignore_errors=True)
     for name in SCRATCH:
         (folder / name).unlink(missing_ok=True)
@@ -66,7 +68,7 @@ def is_precious(folder: Path) -> bool:
     pictures = (speaker.frames, speaker.labels)
     for place, folders, files in os.walk(folder):
         here = Path(place)
-        if here == folder and REPLACED in folders:
+        if here == folder and REPLACED in folders and (folder / WORK_FILE).is_file():
             folders.remove(REPLACED)
         if any((here / name).is_symlink() for name in folders):
             return True

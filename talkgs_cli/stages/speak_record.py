@@ -101,12 +101,14 @@ def located(options: dict[str, Any], folder: Path) -> dict[str, Any]:
         folder: What relative paths are relative to. What is no file there stays as it is.
     """
     from talkgs_cli.assets.translators import released_names
-    from talkgs_cli.stages.speak_background import colour_of
+    from talkgs_cli.config import POSES
+    from talkgs_cli.stages.speak_background import ALPHA, colour_of
 
+    words = {"pose": POSES, "background": (ALPHA,), "translator": tuple(released_names())}
     found = {}
     for key in ("pose", "background", "translator", "c2pa_cert", "c2pa_key"):
         value = options.get(key)
-        if not value or (key == "translator" and value in released_names()):
+        if not value or not isinstance(value, str) or value in words.get(key, ()):
             continue
         path = folder / value
         there = path.is_dir() if key == "translator" else path.is_file()

@@ -55,6 +55,11 @@ def train_translator_base(
     if synthetic:
         corpus.recordings += _synthetic(out, config, progress, accelerator).recordings
     corpus.recordings += [_of_speaker(speaker, config) for speaker in speakers]
+    if unknown := sorted(set(config.hold_out) - {item.voice for item in corpus.recordings}):
+        voices = ", ".join(sorted({item.voice for item in corpus.recordings}))
+        raise UsageError(
+            f"There is no voice {', '.join(unknown)} to hold out.", hint=f"There are: {voices}."
+        )
     base = train_base(corpus, config, progress, accelerator=accelerator, hold_out=config.hold_out)
     left_out = [item for item in corpus.recordings if item.voice in config.hold_out]
     figures = measure_base(base, left_out) if left_out else {}

@@ -48,7 +48,8 @@ def restore_tensors(trainer: GaussianTrainer, state: dict[str, Tensor]) -> None:
             counted = kind == "rows" and field == "step"
             entries.setdefault(int(index), {})[field] = int(value) if counted else value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
-    trainer.mean_weights = part(state, "mean.")
+    mean = part(state, "mean.")
+    trainer.mean_weights = {name: value.to(trainer.device) for name, value in mean.items()}
     trainer.best = part(state, "best.")
     trainer.density.pull, trainer.density.visits = state["pull"], state["visits"]
 

@@ -127,8 +127,8 @@ class GaussianTrainer:
         dense = torch.optim.Adam(groups, lr=0.0, eps=1e-15, betas=(0.9, 0.99), fused=True)
         self.optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": dense}
         if rows:
-            # A row is seen once an epoch. Ordinary Adam would go on moving it in between, and then
-            # jump by ten times the rate, because its running mean square has faded by then.
+            # A row is seen once or thrice an epoch. Ordinary Adam would go on moving it in between,
+            # and then jump by ten times the rate: its running mean square has faded by then.
             self.optimizers["rows"] = torch.optim.SparseAdam(rows, lr=1.0, betas=(0.9, 0.99))
 
     # -- one step --------------------------------------------------------------------------------
