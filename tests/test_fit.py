@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from talkgs_cli.avatar import Avatar, speaker_head
-from talkgs_cli.config import FitConfig
+from talkgs_cli.config import FIT_PRESETS, FitConfig
 from talkgs_cli.errors import BadInput, MachineLacks, UsageError
 from talkgs_cli.metrics.lips import opening
 from talkgs_cli.runtime import SilentProgress, seed_everything
@@ -307,6 +307,15 @@ def test_gaussians_start_where_there_is_something_to_see(speaker: SpeakerFolder)
         return float(counts[there].sum() / pixels[there].sum())
 
     assert density("upper_teeth", "lower_teeth") == pytest.approx(4 * density("tongue"), rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("frames", "steps"), [(70, 2500), (455, 2502), (700, 3850), (1360, 5000), (90_000, 5000)]
+)
+def test_a_short_clip_is_not_learnt_by_heart(frames: int, steps: int):
+    assert FIT_PRESETS["standard"].for_clip(frames).iterations == steps
+    for name in ("draft", "paper", "cuda-fine"):
+        assert FIT_PRESETS[name].for_clip(frames) is FIT_PRESETS[name]
 
 
 def test_frames_with_wide_mouths_are_drawn_more_often(speaker: SpeakerFolder):
