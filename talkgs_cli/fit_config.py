@@ -22,12 +22,8 @@ class FitConfig:
     preset: str = "standard"
     device: str = "auto"
     seed: int = 0
-    # Optimiser steps at most, one frame each.
+    # Optimiser steps, one frame each.
     iterations: int = 3000
-    # So many steps for each training frame are enough: frames looked at more often are learnt by
-    # heart, and unseen ones suffer. A short clip gets `least_iterations` in any case. None: all.
-    visits: float | None = None
-    least_iterations: int = 2500
     # Stop optimising after this many minutes, whatever `iterations` says; None: no limit.
     minutes: float | None = None
 
@@ -38,6 +34,9 @@ class FitConfig:
     validation_share: float = 0.04
     # Steps between two looks at the validation block.
     validate_every: int = 500
+    # Only weights from this share of the fit on can be the best: before, rates are still high, and
+    # a few frames like noisy weights by chance.
+    judged_from: float = 0.75
 
     # A frame of the quarter with the widest mouths is drawn so many times an epoch, any other once:
     # what they alone show, teeth and tongue, is learnt from few.
@@ -143,13 +142,6 @@ class FitConfig:
     # fit/preview.png is made once this much time is spent.
     preview_after_s: float = 60.0
 
-    def for_clip(self, frames: int) -> FitConfig:
-        """These settings with the steps for a clip of so many training frames."""
-        if self.visits is None:
-            return self
-        enough = max(round(self.visits * frames), self.least_iterations)
-        return replace(self, iterations=min(self.iterations, enough))
-
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda"):
             raise UsageError(f"device is {self.device!r}: 'auto', 'cpu' or 'cuda'.")
@@ -162,14 +154,14 @@ class FitConfig:
             raise UsageError(f"sh_degree is {self.sh_degree}: 0 to 3.")
         if self.embedding not in EMBEDDINGS:
             raise UsageError(f"embedding is {self.embedding!r}: {', '.join(EMBEDDINGS)}.")
-        if (self.visits is not None and self.visits <= 0) or self.least_iterations < 1:
-            raise UsageError("visits is above 0, least_iterations at least 1.")
         if self.wide_mouth_draws < 1:
             raise UsageError(f"wide_mouth_draws is {self.wide_mouth_draws}: at least 1.")
         if self.limits_in not in LIMIT_UNITS:
             raise UsageError(f"limits_in is {self.limits_in!r}: {', '.join(LIMIT_UNITS)}.")
         if not 0 <= self.validation_share <= 0.5 or self.validate_every < 1:
             raise UsageError("validation_share is 0 to 0.5, validate_every at least 1.")
+        if not 0 <= self.judged_from <= 1:
+            raise UsageError(f"judged_from is {self.judged_from}: 0 to 1.")
         if self.max_gaussians < self.gaussians:
             raise UsageError(
                 f"max_gaussians is {self.max_gaussians}, fewer than the start's {self.gaussians}."
@@ -179,7 +171,6 @@ class FitConfig:
 STANDARD = FitConfig(
     preset="standard",
     iterations=5000,
-    visits=5.5,
     gaussians=16000,
     lpips_weight=0.8,
     lpips_from=0.25,
@@ -238,23 +229,13 @@ FIT_PRESETS = {
         preset="draft", iterations=1200, lpips_weight=0.5, code_noise=0.2, mean_of_steps=60
     ),
     "standard": STANDARD,
-    "fine": replace(STANDARD, preset="fine", iterations=12000, visits=8.0, gaussians=24000),
+    "fine": replace(STANDARD, preset="fine", iterations=12000, gaussians=24000),
     "paper": PAPER,
     # For a card: more steps and Gaussians in the same minutes. Nobody has run these on one yet.
     "cuda-standard": replace(
-        STANDARD,
-        preset="cuda-standard",
-        device="cuda",
-        iterations=15000,
-        visits=None,
-        gaussians=20000,
+        STANDARD, preset="cuda-standard", device="cuda", iterations=15000, gaussians=20000
     ),
     "cuda-fine": replace(
-        STANDARD,
-        preset="cuda-fine",
-        device="cuda",
-        iterations=60000,
-        visits=None,
-        gaussians=40000,
+        STANDARD, preset="cuda-fine", device="cuda", iterations=60000, gaussians=40000
     ),
 }

@@ -55,9 +55,6 @@ def fit(
     """
     require_writable(speaker.fit)
     device = choose_device(config.device)
-    tracking = speaker.load_tracking()
-    frames = training_frames(speaker, tracking)
-    config = config.for_clip(len(frames))
     translator_config = settled(speaker, translator_config or TranslatorConfig(), progress)
     whole = {
         "renderer": to_json(config),
@@ -71,7 +68,8 @@ def fit(
     seed_everything(config.seed)
     torch.set_num_threads(1)  # torch's own threads fight the rasteriser's (docs/rendering.md)
     compile_kernels(progress)
-    job = FitJob(speaker, tracking, frames, config, device, progress)
+    tracking = speaker.load_tracking()
+    job = FitJob(speaker, tracking, training_frames(speaker, tracking), config, device, progress)
     translator = fit_translator(job, translator_config)
     gaussians = fit_gaussians(job)
     inpainting = fit_inpainting(job, gaussians.avatar, inpainting_config)

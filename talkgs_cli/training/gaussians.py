@@ -285,7 +285,7 @@ class GaussianTrainer:
         value = sum(loss for loss, _ in verdicts) / len(verdicts)
         psnr = sum(decibels for _, decibels in verdicts) / len(verdicts)
         log({"step": self.step, "validation": round(value, 5), "validation_psnr": round(psnr, 3)})
-        if value <= self.best_value:
+        if value <= self.best_value and self.done >= self.config.judged_from:
             self.best_value = value
             self.best = {n: v.detach().clone() for n, v in self.gaussians.state_dict().items()}
         self._put(training)
