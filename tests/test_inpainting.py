@@ -253,7 +253,7 @@ def test_with_another_face_comes_the_shadow_below_its_chin():
     label[50:100, 75:180] = LABELS["skin"]
     mixed, _ = with_face_of(frame, label, other, label)
     assert (mixed[100:104, 90:150] == 40).all()
-    assert (mixed[120:] == 200).all()
+    assert (mixed[145:] == 200).all()
     assert (mixed[:, 220:] == 200).all()
 
 

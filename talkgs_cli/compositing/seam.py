@@ -20,7 +20,8 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 WORKING_SIDE = 256  # crops larger than this are worked on at a fraction of their resolution
-CHIN_REACH = 0.035  # of the crop's side: how far below a face its chin's contour and shadow lie
+CHIN_REACH = 0.035  # of the crop's side: so far below a face lies the contour of its chin
+SHADOW_REACH = 0.12  # and so far the shadow that it throws on the neck
 INSIDE = 0.05  # of the crop's side: how far corrections reach into the rendered face
 EDGE_PX = 8  # corrections fade out over these last pixels of the window
 
@@ -93,16 +94,20 @@ class SeamView:
             hole * np.clip(2 - inside / inside_px, 0, 1) * edge_ramp(hole.shape), np.float32
         )
 
-    def below_face(self, reach_px: float) -> Floats:
-        """[h, w] 1 where the frame shows the contour and the shadow of its own face on the neck.
+    def below_face(self, side: int) -> Floats:
+        """[h, w] 1 where the frame shows the contour of its own face, falling to 0 with its shadow.
 
-        A face's label stops short of its jaw line. Under another mouth what lies there is the old
-        chin, and must not be shown.
+        A face's label stops short of its jaw line. Under another mouth what lies there on the neck
+        is the old chin, and must not be shown.
+
+        Args:
+            side: Side of the whole crop, working pixels.
         """
         beside = (self.label < LABELS["skin"]).astype(np.uint8)
-        distance = cv2.distanceTransform(beside, cv2.DIST_L2, 3)
-        near = (distance <= reach_px) & (self.label >= LABELS["neck"])
-        return np.asarray(cv2.GaussianBlur(near.astype(np.float32), (0, 0), 1), np.float32)
+        distance = cv2.distanceTransform(beside, cv2.DIST_L2, 3) / side
+        near = np.clip((SHADOW_REACH - distance) / (SHADOW_REACH - CHIN_REACH), 0, 1)
+        near[self.label < LABELS["neck"]] = 0
+        return np.asarray(cv2.GaussianBlur(near, (0, 0), 1), np.float32)
 
     def inputs(self, hole_reach: float, side: int) -> SeamInputs:
         """What the network is given.
@@ -123,7 +128,7 @@ class SeamView:
         channels[..., 7] = face
         channels[..., 8] = hole
         channels[..., 9] = weight
-        least = weight * self.below_face(CHIN_REACH * side)
+        least = weight * self.below_face(side)
         return SeamInputs(channels.transpose(2, 0, 1), weight, band, least)
 
 

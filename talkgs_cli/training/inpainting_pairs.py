@@ -20,7 +20,7 @@ from talkgs_cli.avatar import Avatar
 from talkgs_cli.compositing.feather import feather_px
 from talkgs_cli.compositing.inpainter import seam_view
 from talkgs_cli.compositing.seam import (
-    CHIN_REACH,
+    SHADOW_REACH,
     STRIDE,
     SeamGrid,
     SeamView,
@@ -144,7 +144,7 @@ def with_face_of(
     face = (np.maximum(label, other_label) >= LABELS["skin"]).astype(np.uint8)
     wide = cv2.dilate(face, np.ones((3, 3), np.uint8)).astype(np.float32)
     # With it comes the shadow that it throws on the neck, as it does in `speak`.
-    below = cv2.distanceTransform(1 - face, cv2.DIST_L2, 3) <= CHIN_REACH * len(frame)
+    below = cv2.distanceTransform(1 - face, cv2.DIST_L2, 3) <= SHADOW_REACH * len(frame)
     wide[below & (np.minimum(label, other_label) >= LABELS["neck"])] = 1
     share = cv2.GaussianBlur(wide, (0, 0), feather_px(len(frame)))[..., None]
     mixed = _bytes((other * share + frame * (1 - share)) / 255)
