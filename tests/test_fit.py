@@ -29,6 +29,7 @@ from talkgs_cli.training import frames as frames_module
 from talkgs_cli.training.density import DensityControl
 from talkgs_cli.training.gaussian_start import Start
 from talkgs_cli.training.gaussians import GaussianTrainer
+from talkgs_cli.training.head_embedding import make_embedding
 from talkgs_cli.training.objective import Objective
 from talkgs_cli.types import REGIONS
 
@@ -280,6 +281,13 @@ def test_the_paper_s_embedding_learns_the_head_s_own_parameters(speaker: Speaker
         assert getattr(learnt, name).any(), name
     assert trainer.per_frame["exposure"].rows.any()
     assert "embedding" not in steps_of(speaker, embedding="off")[0].per_frame
+
+
+def test_frames_that_are_visited_very_often_are_not_corrected(speaker: SpeakerFolder):
+    trainer, _ = steps_of(speaker, steps=1)
+    assert "embedding" in trainer.per_frame
+    often = replace(trainer.config, iterations=16 * len(trainer.train))
+    assert make_embedding(trainer.avatar, trainer.train, often) is None
 
 
 def test_a_frame_s_correction_moves_only_when_the_frame_is_seen(speaker: SpeakerFolder):
