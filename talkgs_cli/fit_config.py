@@ -90,7 +90,7 @@ class FitConfig:
     code_noise: float = 0.0
 
     # -- afterwards ----------------------------------------------------------------------------
-    # Lay grain over every render, as much as the training frames have more than their renders.
+    # Lay grain over every render, half of what the training frames have more than their renders.
     grain: bool = True
 
     # -- learning rates ------------------------------------------------------------------------

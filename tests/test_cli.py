@@ -20,8 +20,8 @@ from talkgs_cli import __version__
 from talkgs_cli.app import app
 from talkgs_cli.config import FIT_PRESETS, inpainting_of
 from talkgs_cli.errors import BadInput, DownloadFailed, MachineLacks, UsageError
+from talkgs_cli.runtime import file_sha256
 from talkgs_cli.speaker import SpeakerFolder
-from talkgs_cli.stages.prepare_folder import file_sha256
 
 COMMANDS = ("prepare", "fit", "speak", "score", "export", "demo", "doctor", "assets", "bench")
 STAGES = {"prepare": "stages.prepare", "fit": "stages.fit", "speak": "stages.speak"}

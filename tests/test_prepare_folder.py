@@ -16,13 +16,12 @@ import pytest
 from talkgs_cli.config import PrepareConfig, to_json
 from talkgs_cli.console.consent import consent_stated
 from talkgs_cli.errors import UsageError
-from talkgs_cli.runtime import SilentProgress, write_json
+from talkgs_cli.runtime import SilentProgress, file_sha256, write_json
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import prepare_publish
 from talkgs_cli.stages.prepare_beside import Beside, Stopped
 from talkgs_cli.stages.prepare_folder import (
     Request,
-    file_sha256,
     finished_speaker,
     finished_work,
     just_published,

@@ -8,7 +8,6 @@ What the files mean is up to the caller.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 from talkgs_cli.assets.hub import REVISION, HubRevision, download, look_up, megabytes, sentence
 from talkgs_cli.errors import DownloadFailed
-from talkgs_cli.runtime import Progress, disk_errors, write_json
+from talkgs_cli.runtime import Progress, disk_errors, file_sha256, write_json
 
 RECORD = "snapshot.json"
 
@@ -96,7 +95,7 @@ def _snapshot(
     folder = home / commit
     known = _recorded(folder)
     if set(names) <= set(known) and all(
-        (folder / name).is_file() and _sha256(folder / name) == known[name] for name in names
+        (folder / name).is_file() and file_sha256(folder / name) == known[name] for name in names
     ):
         return Snapshot(repository, commit, folder, {name: known[name] for name in names})
     source = source or look_up(repository, commit)
@@ -139,8 +138,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,6 @@ Where bytes come from is up to `sources`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,7 @@ import platformdirs
 from talkgs_cli.assets.sources import FOLDER_VARIABLE, MIRROR_VARIABLE, Source, sources
 from talkgs_cli.assets.table import ASSETS, Asset, AssetFile
 from talkgs_cli.errors import DownloadFailed, MachineLacks, UsageError
-from talkgs_cli.runtime import Progress, SilentProgress, disk_errors
+from talkgs_cli.runtime import Progress, SilentProgress, disk_errors, file_sha256
 
 KEPT = ".unfinished"
 """Folder of the cache for downloads that go on where they stopped."""
@@ -49,7 +48,7 @@ def state(name: str, *, check_hashes: bool = False) -> str:
     if not all(path.is_file() for path, _ in paths):
         return "missing"
     for path, file in paths:
-        if path.stat().st_size != file.size or (check_hashes and _sha256(path) != file.sha256):
+        if path.stat().st_size != file.size or (check_hashes and file_sha256(path) != file.sha256):
             return "damaged"
     return "present"
 
@@ -174,7 +173,7 @@ def _fetch(asset: Asset, places: list[Source], scratch: Path) -> None:
 
 
 def _check(asset: Asset, file: AssetFile, path: Path, place: str) -> None:
-    digest = _sha256(path)
+    digest = file_sha256(path)
     if digest != file.sha256:
         raise DownloadFailed(
             f"{asset.name}/{file.name} from {place} is not the file talkgs knows: "
@@ -190,8 +189,3 @@ def _by_hand(asset: Asset, hints: list[str]) -> str:
         f"{asset.name}/ in {FOLDER_VARIABLE}, or a Hub repository in {MIRROR_VARIABLE}."
     )
     return " ".join([*hints, by_hand])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

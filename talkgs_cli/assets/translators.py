@@ -9,7 +9,6 @@ keys mean is known to the network that loads them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from talkgs_cli.assets.hub import REPOSITORY, wrong_bytes
 from talkgs_cli.assets.snapshots import snapshot
 from talkgs_cli.assets.store import cache_dir
 from talkgs_cli.errors import BadInput, TalkgsError, UsageError
-from talkgs_cli.runtime import Progress, SilentProgress, write_json
+from talkgs_cli.runtime import Progress, SilentProgress, file_sha256, write_json
 
 CARD, CONFIG, MODEL = "README.md", "config.json", "model.safetensors"
 FILES = (CARD, CONFIG, MODEL)
@@ -144,7 +143,7 @@ def read_release(folder: Path, name: str, *, wrong: Any = None) -> TranslatorRel
             f"{folder / CONFIG} does not declare {DECLARED}.",
             hint="Take the folder from where it was trained; talkgs translator train writes it.",
         )
-    actual = _sha256(folder / MODEL)
+    actual = file_sha256(folder / MODEL)
     if actual != declared:
         error: TalkgsError = (wrong or _wrong_weights)(str(folder / MODEL), actual, declared)
         raise error
@@ -154,7 +153,7 @@ def read_release(folder: Path, name: str, *, wrong: Any = None) -> TranslatorRel
 def seal(folder: Path) -> TranslatorRelease:
     """Write the hash of a folder's weights into its config, and read the release back."""
     config = _read_config(folder / CONFIG)
-    write_json(folder / CONFIG, {**config, DECLARED: _sha256(folder / MODEL)})
+    write_json(folder / CONFIG, {**config, DECLARED: file_sha256(folder / MODEL)})
     return read_release(folder, str(folder))
 
 
@@ -173,8 +172,3 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise BadInput(f"{path} holds no JSON object.", hint="Get the translator again.")
     return config
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

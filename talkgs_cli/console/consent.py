@@ -9,8 +9,9 @@ from typer import confirm
 
 from talkgs_cli.console.lines import print_error
 from talkgs_cli.errors import BadInput
+from talkgs_cli.runtime import file_sha256
 from talkgs_cli.speaker import SpeakerFolder
-from talkgs_cli.stages.prepare_folder import consent_on_record, file_sha256
+from talkgs_cli.stages.prepare_folder import consent_on_record
 
 
 def consent_stated(video: Path, out: Path, stated: bool, *, ask: bool) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from talkgs_cli.assets import cache_dir
 from talkgs_cli.errors import BadInput
-from talkgs_cli.runtime import atomic_path
+from talkgs_cli.runtime import atomic_path, file_sha256
 
 VERSION = 1  # raise it when the arrays mean something else
 PREFIX = "flame:"
@@ -205,10 +205,10 @@ def flame_key(name: str) -> str:
             f"There is no FLAME file at {given or 'the path given'}.",
             hint="Name the file from FLAME's web site: --head flame:PATH",
         )
-    digest = _sha256(path)
+    digest = file_sha256(path)
     embedding = path.with_name(EMBEDDING)
     if embedding.is_file():
-        digest = hashlib.sha256((digest + _sha256(embedding)).encode()).hexdigest()
+        digest = hashlib.sha256((digest + file_sha256(embedding)).encode()).hexdigest()
     return digest[:KEY_LENGTH]
 
 
@@ -234,8 +234,3 @@ def rotation_minus_identity(axis_angle: Tensor) -> Tensor:
 def _blend(coefficients: Tensor, basis: Tensor) -> Tensor:
     """[B, K] times [K, P, 3]: [B, P, 3]."""
     return (coefficients @ basis.flatten(1)).unflatten(1, (-1, 3))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

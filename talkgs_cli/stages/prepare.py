@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talkgs_cli.config import PrepareConfig, to_json
-from talkgs_cli.runtime import Progress, atomic_path, one_thread, peak_rss_mb
+from talkgs_cli.runtime import Progress, atomic_path, file_sha256, one_thread, peak_rss_mb
 from talkgs_cli.speaker import SpeakerFolder, crop_to_json
 from talkgs_cli.stages.prepare_beside import Beside
 from talkgs_cli.stages.prepare_folder import (
     Request,
-    file_sha256,
     finished_speaker,
     finished_work,
     just_published,

@@ -7,7 +7,6 @@ same.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -49,12 +48,6 @@ class Request:
     def work_key(self) -> dict[str, Any]:
         """The same for unfinished work, which another version doesn't continue."""
         return {**self.key, "talkgs": __version__}
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # -- what lies at OUT ------------------------------------------------------------------------------

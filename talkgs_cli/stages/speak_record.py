@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from itertools import count
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from talkgs_cli import __version__
 from talkgs_cli.config import SpeakConfig, to_json
 from talkgs_cli.errors import UsageError
-from talkgs_cli.runtime import write_json
+from talkgs_cli.runtime import file_sha256, write_json
 from talkgs_cli.speaker import SpeakerFolder
 
 
@@ -115,12 +114,6 @@ def located(options: dict[str, Any], folder: Path) -> dict[str, Any]:
         if there and not (key == "background" and colour_of(value) is not None):
             found[key] = str(path.resolve())
     return {**options, **found}
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file of any size."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _place_for(renders: Path, name: str, sha256: str) -> Path:

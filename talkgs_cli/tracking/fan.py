@@ -9,7 +9,6 @@ problem?", ICCV 2017; regions and heatmaps as in the package face-alignment.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from talkgs_cli.errors import BadInput, MachineLacks
+from talkgs_cli.runtime import file_sha256
 from talkgs_cli.tracking.landmark_points import OVAL
 
 Heatmaps = Callable[[Tensor], "Tensor | Sequence[Tensor]"]
@@ -158,8 +158,7 @@ def load_fan(path: Path) -> Fan:
         MachineLacks: face-alignment is needed and not there.
     """
     name = _NAME.fullmatch(path.name)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_sha256(path)
     if name is None or not digest.startswith(name[1]):
         raise BadInput(
             f"{path} is not what its name says: SHA-256 {digest[:12]}.",

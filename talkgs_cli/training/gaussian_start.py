@@ -71,13 +71,12 @@ class Start:
         faces = self.faces.numpy()
         interior = np.isin(self.regions.numpy(), [REGIONS.index(name) for name in INTERIOR])
         most = np.zeros(len(faces), np.int64)
+        closed, opened = (self._pixels(v).numpy() for v in (self.vertices, self.opened))
         for b, index in enumerate(self.samples.tolist()):
             zone = self.speaker.label(index) >= LABELS["neck"]
             zone = cv2.dilate(zone.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
-            triangle, _ = rasterize_mesh(
-                self._pixels(self.vertices)[b].numpy(), faces, (size, size)
-            )
-            wide, _ = rasterize_mesh(self._pixels(self.opened)[b].numpy(), faces, (size, size))
+            triangle, _ = rasterize_mesh(closed[b], faces, (size, size))
+            wide, _ = rasterize_mesh(opened[b], faces, (size, size))
             for shown, counted in ((triangle[zone], True), (wide, interior)):
                 pixels = np.bincount(shown[shown >= 0], minlength=len(faces))
                 most = np.maximum(most, pixels * counted)

@@ -26,9 +26,7 @@ MOST = 0.6 / 255
 def measure_grain(avatar: Avatar, speaker: SpeakerFolder, frames: Sequence[int]) -> float:
     """Standard deviation, full range 1, of the grain to lay over renders.
 
-    It is measured on skin.
-
-    What both have below a pixel is compared by energy: `rendering.grain.finest`.
+    Frames and renders are compared on skin, by the energy of `rendering.grain.finest`.
 
     Args:
         avatar: The fitted speaker, without grain.

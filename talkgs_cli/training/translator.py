@@ -36,7 +36,14 @@ from talkgs_cli.training.translator_data import (
     width_direction,
 )
 from talkgs_cli.training.translator_lag import best_lag_s, lag_by_heard_opening_s
-from talkgs_cli.training.translator_parts import Material, Mix, assemble, learn_parts, silent_parts
+from talkgs_cli.training.translator_parts import (
+    Material,
+    Mix,
+    assemble,
+    learn_parts,
+    silent_parts,
+    with_networks,
+)
 from talkgs_cli.training.translator_rehearsal import rehearse
 from talkgs_cli.training.translator_windows import Lesson
 
@@ -130,7 +137,7 @@ def train_translator(
     with progress.stage("Learning the mouth from the voice", steps) as advance:
         found = rehearse(frame, material, mouth, frame_rate, features, config, advance)
         if base is not None and not found.mix.fresh:  # then the others would be learnt for nothing
-            frame = _with_one_network(frame)
+            frame = with_networks(frame, 1)
         parts = learn_parts(frame, material, found.strength, config, advance)
     final = assemble(frame, parts, found.mix)
     figures = found.figures | {
@@ -143,13 +150,6 @@ def train_translator(
     }
     final.about = replace(final.about, gain=found.gain, figures=figures)
     return final
-
-
-def _with_one_network(frame: MotionTranslator) -> MotionTranslator:
-    """A blank translator that has no networks beside the one from the base."""
-    small = MotionTranslator(replace(frame.about, networks=min(1, frame.about.networks)))
-    small.load_state_dict(frame.state_dict(), strict=False)
-    return small
 
 
 def _without_sound(

@@ -34,6 +34,13 @@ Array = NDArray[np.float32]
 LEARNING_RATE = 2e-3
 
 
+def with_networks(frame: MotionTranslator, most: int) -> MotionTranslator:
+    """A blank translator of at most so many networks, otherwise the same."""
+    small = MotionTranslator(replace(frame.about, networks=min(most, frame.about.networks)))
+    small.load_state_dict(frame.state_dict(), strict=False)
+    return small
+
+
 @dataclass
 class Material:
     """What the parts are learnt from.

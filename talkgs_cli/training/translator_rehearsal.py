@@ -20,7 +20,14 @@ from talkgs_cli.networks.smoothing import smooth
 from talkgs_cli.networks.timing import sample_at
 from talkgs_cli.training.translator_linear import best_strength
 from talkgs_cli.training.translator_measure import behaviour
-from talkgs_cli.training.translator_parts import Material, Mix, Parts, assemble, learn_parts
+from talkgs_cli.training.translator_parts import (
+    Material,
+    Mix,
+    Parts,
+    assemble,
+    learn_parts,
+    with_networks,
+)
 from talkgs_cli.training.translator_windows import Lesson
 
 Array = NDArray[np.float32]
@@ -102,9 +109,7 @@ def rehearse(
     known = replace(lesson, usable=lesson.usable & ~near)
     own = known.seeing(slice(frame.based, None))
     strength = best_strength(own, unseen, frame.about.taps)
-    least = frame.about.networks if material.base else min(1, frame.about.networks)
-    small = MotionTranslator(replace(frame.about, networks=least))
-    small.load_state_dict(frame.state_dict(), strict=False)
+    small = with_networks(frame, frame.about.networks if material.base else 1)
     parts = learn_parts(small, replace(material, lesson=known), strength, config, advance)
 
     mix = fixed
