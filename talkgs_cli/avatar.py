@@ -134,17 +134,20 @@ class Avatar:
         code = DrivingCode(
             **{name[5:]: state.pop(name) for name in list(state) if name.startswith("code.")}
         )
-        grain = float(state.pop("grain", 0.0))  # fits from before there was grain have none
+        # Fits from before there were such things have neither.
+        grain = float(state.pop("grain", 0.0))
+        head = speaker_head(tracking, float(state.pop("lower_teeth_m", 0.0)))
         gaussians = GaussianHead.from_state(state)
-        return cls(speaker_head(tracking), gaussians, code, tracking, speaker.crop, grain)
+        return cls(head, gaussians, code, tracking, speaker.crop, grain)
 
     def save(self, path: Path) -> None:
-        """Write the deployable part: Gaussians, bases, networks, driving code and grain."""
+        """Write the deployable part: Gaussians, bases, networks, driving code, teeth and grain."""
         from safetensors.torch import save_file
 
         state = {name: value.contiguous() for name, value in self.gaussians.state_dict().items()}
         state |= {f"code.{name}": value.contiguous() for name, value in vars(self.code).items()}
         state["grain"] = torch.tensor(self.grain.strength)
+        state["lower_teeth_m"] = torch.tensor(self.head.lower_teeth_m)
         with atomic_path(path) as partial:
             save_file(state, partial, {"head": self.tracking.head})
 
@@ -206,9 +209,15 @@ class Avatar:
         return candidates.start + int(distance.argmin())
 
 
-def speaker_head(tracking: Tracking) -> SpeakerHead:
-    """The head model with the identity and correctives that `prepare` found."""
-    return SpeakerHead(load_head(tracking.head), tracking.shape, tracking.corrective_basis)
+def speaker_head(tracking: Tracking, lower_teeth_m: float = 0.0) -> SpeakerHead:
+    """The head model with the identity and correctives that `prepare` found.
+
+    Args:
+        tracking: What `prepare` found.
+        lower_teeth_m: How far above the model's `fit` found the lower teeth.
+    """
+    head = load_head(tracking.head)
+    return SpeakerHead(head, tracking.shape, tracking.corrective_basis, lower_teeth_m)
 
 
 def posed_landmarks(head: SpeakerHead, motion: HeadMotion) -> Tensor:

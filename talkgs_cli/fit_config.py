@@ -41,6 +41,9 @@ class FitConfig:
     # A frame of the quarter with the widest mouths is drawn so many times an epoch, any other once:
     # what they alone show, teeth and tongue, is learnt from few.
     wide_mouth_draws: int = 3
+    # Frames with shut eyes are drawn until they make up this share of an epoch, none more than
+    # eight times: they are few, and shut lids are learnt from them alone.
+    shut_eye_share: float = 0.08
 
     # -- model ---------------------------------------------------------------------------------
     # Number of Gaussians at the start; the paper's Q_init.
@@ -52,6 +55,8 @@ class FitConfig:
     # The blendshapes colour teeth but never move them: upper ones stay with the skull, lower ones
     # with the jaw.
     rigid_teeth: bool = True
+    # Move the head model's lower teeth to where open mouths show them.
+    place_teeth: bool = True
     # Learnable head embedding: "modes" (pose and the clip's own vertex modes), "head" (the head
     # model's expression, jaw, orientation and translation, as the paper has it) or "off".
     embedding: str = "modes"
@@ -156,6 +161,8 @@ class FitConfig:
             raise UsageError(f"embedding is {self.embedding!r}: {', '.join(EMBEDDINGS)}.")
         if self.wide_mouth_draws < 1:
             raise UsageError(f"wide_mouth_draws is {self.wide_mouth_draws}: at least 1.")
+        if not 0 <= self.shut_eye_share <= 0.5:
+            raise UsageError(f"shut_eye_share is {self.shut_eye_share}: 0 to 0.5.")
         if self.limits_in not in LIMIT_UNITS:
             raise UsageError(f"limits_in is {self.limits_in!r}: {', '.join(LIMIT_UNITS)}.")
         if not 0 <= self.validation_share <= 0.5 or self.validate_every < 1:
@@ -184,7 +191,9 @@ PAPER = FitConfig(
     iterations=30000,
     sh_degree=3,
     wide_mouth_draws=1,
+    shut_eye_share=0.0,
     rigid_teeth=False,
+    place_teeth=False,
     grain=False,
     embedding="head",
     shape_residual=True,

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from talkgs_cli.avatar import Avatar, speaker_head
 from talkgs_cli.config import FitConfig
 from talkgs_cli.errors import BadInput, MachineLacks, UsageError
+from talkgs_cli.metrics.eyes import EYES
 from talkgs_cli.metrics.lips import opening
 from talkgs_cli.runtime import SilentProgress, seed_everything
 from talkgs_cli.speaker import SpeakerFolder
@@ -33,6 +34,7 @@ from talkgs_cli.training.head_embedding import make_embedding
 from talkgs_cli.training.objective import Objective
 from talkgs_cli.types import REGIONS
 
+SILENT = SilentProgress()
 TINY = FitConfig(preset="draft", iterations=40, gaussians=1500, lpips_weight=0.0)
 
 
@@ -328,6 +330,22 @@ def test_frames_with_wide_mouths_are_drawn_more_often(speaker: SpeakerFolder):
     assert len(often) + len(once) == len(trainer.train)
     assert min(amount[often]) >= max(amount[once])
     assert len(often) == pytest.approx(len(trainer.train) / 4, abs=1)
+
+
+def test_frames_with_shut_eyes_are_drawn_until_they_are_not_rare(speaker: SpeakerFolder):
+    tracking = speaker.load_tracking()
+    shut = [4, 5, 9]
+    landmarks = tracking.landmarks[[0] * len(tracking)]  # nobody blinks
+    for upper, lower, _, _ in EYES:
+        landmarks[shut, upper] = landmarks[shut, lower]
+    tracking = replace(tracking, landmarks=landmarks)
+    train = training_frames(speaker, tracking)
+    job = FitJob(speaker, tracking, train, replace(TINY, wide_mouth_draws=1), "cpu", SILENT)
+    counts = torch.bincount(new_trainer(job).drawn, minlength=len(tracking))
+    assert set(counts[shut].tolist()) == {min(round(0.08 * len(train) / 3), 8)}
+    assert sum(counts.tolist()) == len(train) + 3 * (int(counts[4]) - 1)
+    never = replace(job, config=replace(job.config, shut_eye_share=0.0))
+    assert len(new_trainer(never).drawn) == len(train)
 
 
 def test_a_coarse_start_sees_halved_frames(speaker: SpeakerFolder, monkeypatch):

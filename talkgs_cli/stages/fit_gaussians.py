@@ -21,8 +21,9 @@ from talkgs_cli.training.frames import FrameWindows
 from talkgs_cli.training.gaussian_start import Start
 from talkgs_cli.training.gaussians import GaussianTrainer, landmark_weights
 from talkgs_cli.training.grain import measure_grain
+from talkgs_cli.training.lower_teeth import find_lower_teeth
 
-LEAST_JUDGED = 10  # a shorter validation block says nothing, and a short clip needs every frame
+LEAST_JUDGED = 40  # a shorter validation block says little, and a short clip needs every frame
 CODE_FRAMES = 2000  # that the driving code is made from at most
 BLOCK_AT = 0.6  # where in the training part the validation block lies
 
@@ -92,6 +93,9 @@ def new_trainer(job: FitJob) -> GaussianTrainer:
     seed_everything(config.seed)  # again: a continued fit skips what came before
     learnt, judged = without_block(job.train, config.validation_share)
     head = speaker_head(tracking)
+    if config.place_teeth:
+        height_m = find_lower_teeth(speaker, tracking, head, learnt.tolist())
+        head = speaker_head(tracking, height_m)
     gaussians = Start(speaker, tracking, head, learnt.tolist(), config).build()
     motion = tracking.motion.at(learnt[:: -(-len(learnt) // CODE_FRAMES)])
     points = posed_landmarks(head, motion)

@@ -18,11 +18,9 @@ from torch import Tensor
 from talkgs_cli.config import SpeakConfig
 from talkgs_cli.errors import UsageError
 from talkgs_cli.frame_rows import Rows
+from talkgs_cli.metrics.eyes import CLOSED_SHARE, eye_opening
 from talkgs_cli.types import HeadModel, HeadMotion, Tracking
 
-# Lids and corners among the tracker's points: upper, lower, inner, outer.
-EYES = ((159, 145, 133, 33), (386, 374, 362, 263))
-CLOSED_SHARE = 0.62  # of the usual opening: below it a lid is on its way down
 LONGEST_BLINK_S = 0.5
 AROUND_S = 0.12  # before and after a blink that belong to it
 USUAL_S = 2.0
@@ -61,20 +59,6 @@ class EyeUnits:
             )
         looks = {names[i][7:]: i for i in lids if names[i].startswith("eyeLook")}
         return cls([i for i in lids if i not in looks.values()], looks)
-
-
-def eye_opening(landmarks: Rows) -> NDArray[np.float64]:
-    """[T] mean opening of both eyes over their width.
-
-    Args:
-        landmarks: [T, 478, 2 or 3] pixels.
-    """
-    points = landmarks[:, np.array(EYES), :2].astype(np.float64)  # [T, 2 eyes, 4, 2]
-    shares = [
-        np.linalg.norm(up - down, axis=1) / np.linalg.norm(inner - outer, axis=1)
-        for up, down, inner, outer in points.transpose(1, 2, 0, 3)
-    ]
-    return np.asarray(np.mean(shares, axis=0), np.float64)
 
 
 def blinks(opening: NDArray[np.float64], frame_rate: Fraction) -> NDArray[np.bool_]:

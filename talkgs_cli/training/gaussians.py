@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from talkgs_cli.avatar import Avatar
 from talkgs_cli.config import FitConfig
 from talkgs_cli.errors import BadInput
+from talkgs_cli.metrics.eyes import CLOSED_SHARE, eye_opening
 from talkgs_cli.metrics.lips import opening
 from talkgs_cli.rendering.gaussian_head import GaussianHead
 from talkgs_cli.tracking.landmark_points import EYES, LIPS_INNER, LIPS_OUTER
@@ -41,6 +42,7 @@ RATES = {
 NETWORKS = ("w_gamma", "w_pos", "w_rot", "w_color")
 BLENDSHAPES = ("position_basis", "rotation_basis", "color_basis", *NETWORKS)
 WIDE = 0.25  # of the training frames
+MOST_DRAWS = 8  # of one frame in an epoch: more learns it by heart
 MEAN_EVERY = 4  # steps between two updates of the running mean of weights
 JUDGED = 12  # frames of the validation block that are looked at
 LOG_EVERY = 100
@@ -80,7 +82,9 @@ class GaussianTrainer:
         found: dict[str, PerFrame | None] = {"embedding": embedding, "exposure": exposure}
         self.per_frame: dict[str, PerFrame] = {k: v for k, v in found.items() if v is not None}
         self.objective = Objective(avatar, embedding, exposure, row_of, config, self.device)
-        self.drawn = torch.cat([train, *[self._wide_mouths()] * (config.wide_mouth_draws - 1)])
+        wide, shut = self._wide_mouths(), self._shut_eyes()
+        again = [*[wide] * (config.wide_mouth_draws - 1), *[shut] * self._shut_eye_draws(len(shut))]
+        self.drawn = torch.cat([train, *again])
         judged = judged or []
         self.judged = judged[:: max(1, -(-len(judged) // JUDGED))]
         self.density = DensityControl(len(avatar.gaussians), config)
@@ -97,6 +101,16 @@ class GaussianTrainer:
         """The quarter of the training frames whose mouths are widest open."""
         amount = torch.from_numpy(opening(self.avatar.tracking.landmarks))[self.train]
         return self.train[amount >= amount.quantile(1 - WIDE)]
+
+    def _shut_eyes(self) -> Tensor:
+        """The training frames in which the eyes are shut, or on their way."""
+        amount = torch.from_numpy(eye_opening(self.avatar.tracking.landmarks))[self.train]
+        return self.train[amount < CLOSED_SHARE * amount.median()]
+
+    def _shut_eye_draws(self, count: int) -> int:
+        """How often such frames, `count` of them, are drawn once more an epoch."""
+        wanted = self.config.shut_eye_share * len(self.train)
+        return min(round(wanted / max(count, 1)), MOST_DRAWS) - 1 if wanted > count else 0
 
     @property
     def gaussians(self) -> GaussianHead:
