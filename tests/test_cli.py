@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -302,6 +303,9 @@ def test_fit_without_a_name_takes_the_speaker_here(here: Path, fake_stage: Any) 
     assert result.stderr.endswith("Next: talkgs speak speaker --audio FILE\n")
     assert seen["inpainting_config"] == inpainting_of("draft", 7)
     assert seen["translator_config"].translator == "auto"
+    for minutes, preset in (("1.5", "draft"), ("30", "standard")):
+        talkgs("fit", "speaker/", "--minutes", minutes)
+        assert seen["config"] == replace(FIT_PRESETS[preset], minutes=float(minutes))
     talkgs("fit", "speaker/", "--no-inpaint", "--translator", "owner/lips")
     assert seen["config"] == FIT_PRESETS["standard"]
     assert seen["inpainting_config"] is None

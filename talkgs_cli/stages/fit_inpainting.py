@@ -123,7 +123,7 @@ def _prepare(
 
 
 def _frames(job: FitJob) -> tuple[list[int], list[int]]:
-    """Frames to learn from, and those that judge: what the Gaussians did not learn from either."""
+    """Frames to learn from, and those that judge, where possible those no Gaussian has learnt."""
     learnt, judged = without_block(job.train, job.config.validation_share)
     if len(judged) == 0:  # a short clip has no such block
         count = max(1, round(len(learnt) * JUDGED_SHARE))
