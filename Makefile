@@ -29,6 +29,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/talkgs demo --folder "$(DEMO_FOLDER)"
 	@echo "The video: $(abspath $(DEMO_FOLDER))/talking.mp4"
+	@echo "For your own: . $(BIN)/activate"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -41,7 +41,7 @@ class FitConfig:
     # A frame of the quarter with the widest mouths is drawn so many times an epoch, any other once:
     # what they alone show, teeth and tongue, is learnt from few.
     wide_mouth_draws: int = 3
-    # Frames with shut eyes are drawn until they make up this share of an epoch, none more than
+    # Frames with shut eyes are drawn until they make up this share of an epoch, but none more than
     # eight times: they are few, and shut lids are learnt from them alone.
     shut_eye_share: float = 0.08
 

@@ -110,3 +110,15 @@ def test_what_cannot_be_exported_is_said(fitted_speaker: Path, options, said):
     result = talkgs("export", str(fitted_speaker), *options)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_a_folder_or_a_file_in_the_way_is_told(
+    fitted_speaker: Path, tmp_path: Path, force: tuple[str, ...]
+):
+    (tmp_path / "file.txt").write_text("mine")
+    for out in (tmp_path, tmp_path / "file.txt" / "head.ply"):
+        result = talkgs("export", str(fitted_speaker), "--out", str(out), *force)
+        assert result.exit_code == 2, result.output
+        assert "Bug" not in result.stderr
+    assert (tmp_path / "file.txt").read_text() == "mine"

@@ -34,7 +34,7 @@ def trainer_of(folder: Path, **changes) -> GaussianTrainer:
 
 def test_a_fit_by_the_minute_deploys_what_it_learnt_last(prepared_speaker: Path):
     trainer = trainer_of(
-        prepared_speaker, minutes=0.01, validation_share=0.1, validate_every=100_000
+        prepared_speaker, minutes=0.01, validation_share=0.25, validate_every=100_000
     )
     entries = []
     steps = list(trainer.run(entries.append))
@@ -118,6 +118,21 @@ def test_an_unfinished_fit_is_called_unfinished_and_is_kept_without_force(folder
     assert folder.translator.is_file()
 
 
+def test_a_fit_of_a_version_with_fewer_settings_is_still_finished(folder: SpeakerFolder):
+    begin(folder, 1, "gaussians.safetensors")
+    folder.finish_stage("fit", {"config": settings(1), "result": {"steps": 5}})
+    newer = {**settings(1), "renderer": {**settings(1)["renderer"], "place_teeth": True}}
+    assert already_done(folder, newer, force=False) == {"steps": 5, "already_done": True}
+
+
+def test_an_unfinished_fit_of_another_version_is_called_so(folder: SpeakerFolder):
+    begin(folder, 1, "translator.safetensors")
+    newer = {**settings(1), "renderer": {**settings(1)["renderer"], "place_teeth": True}}
+    with pytest.raises(UsageError, match="another version") as failure:
+        already_done(folder, newer, force=False)
+    assert "--force" in failure.value.hint
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"seed": -1}, {"seed": 2**32}, {"minutes": float("nan")}, {"minutes": float("inf")}],
@@ -156,12 +171,12 @@ def test_a_continued_fit_says_no_step_of_its_log_twice(tmp_path: Path):
 def test_a_continued_fit_that_diverges_goes_back_to_where_the_first_would_have(
     prepared_speaker: Path, tmp_path: Path
 ):
-    trainer = trainer_of(prepared_speaker, iterations=6, validate_every=4, validation_share=0.1)
+    trainer = trainer_of(prepared_speaker, iterations=6, validate_every=4, validation_share=0.25)
     steps = trainer.run(lambda entry: None)
     while next(steps) < 5:
         pass
     _checkpoint(trainer, tmp_path / "000005")
-    continued = trainer_of(prepared_speaker, iterations=6, validate_every=4, validation_share=0.1)
+    continued = trainer_of(prepared_speaker, iterations=6, validate_every=4, validation_share=0.25)
     load_checkpoint(continued, tmp_path / "000005")
     assert continued.safe.keys() == trainer.safe.keys()
     for name, value in trainer.safe.items():

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkgs_cli.errors import UsageError
-from talkgs_cli.runtime import Progress, atomic_path
+from talkgs_cli.runtime import Progress, atomic_path, require_writable
 from talkgs_cli.speaker import SpeakerFolder
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ def export(
             data = motion_npz(speaker)
             answer = {"frames": speaker.frame_count}
     path = out or _default_path(speaker, kind)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder.", hint=f"Name a file: --out {path / f'head.{kind}'}")
     answer = {"file": str(path), "format": kind, "bytes": len(data), **answer}
     if path.is_file() and path.read_bytes() == data:
         return {**answer, "already_done": True}
@@ -68,6 +70,7 @@ def export(
             f"{path} exists with other contents.",
             hint="Add --force to replace it, or name another file with --out.",
         )
+    require_writable(path.parent)
     with atomic_path(path) as partial:
         partial.write_bytes(data)
     return answer

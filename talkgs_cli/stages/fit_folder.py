@@ -89,7 +89,7 @@ def already_done(
     """
     record = speaker.stage("fit")
     if record is not None and speaker.gaussians.is_file():
-        if record["config"] == whole and not force:
+        if asks_for(record["config"], whole) and not force:
             return {**record["result"], "already_done": True}
         if not force:
             raise UsageError(
@@ -104,6 +104,11 @@ def already_done(
     elif force:
         shutil.rmtree(speaker.fit, ignore_errors=True)
     elif (begun := _begun(speaker)) is not None and begun != whole:
+        if asks_for(begun, whole):
+            raise UsageError(
+                f"{speaker.path} has an unfinished fit that another version of talkgs began.",
+                hint="Add --force to throw it away and fit again.",
+            )
         raise UsageError(
             f"{speaker.path} has an unfinished fit with other settings "
             f"(preset {begun['renderer']['preset']}).",
@@ -114,6 +119,21 @@ def already_done(
         speaker.save_manifest()
     require_writable(speaker.fit)
     return None
+
+
+def asks_for(earlier: Any, now: Any) -> bool:
+    """Whether settings are those of an earlier fit, as far as that one had them.
+
+    A version of talkgs that has more settings does not make a finished fit another one.
+
+    >>> asks_for({"renderer": {"seed": 0}}, {"renderer": {"seed": 0, "place_teeth": True}})
+    True
+    >>> asks_for({"renderer": {"seed": 0}}, {"renderer": {"seed": 1}})
+    False
+    """
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        return all(name in now and asks_for(value, now[name]) for name, value in earlier.items())
+    return bool(earlier == now)
 
 
 def _begun(speaker: SpeakerFolder) -> dict[str, Any] | None:

@@ -44,7 +44,8 @@ def fit_inpainting(
         job.progress.note("No Inpainting Generator: the edge of the face is feathered.")
         return None
     trainer, judged = _prepare(job, avatar, config)
-    checkpoint = speaker.fit / "inpainting.checkpoint.safetensors"
+    # Beside those of the Gaussians, which stay until the whole fit is finished.
+    checkpoint = speaker.checkpoints / "inpainting.safetensors"
     if checkpoint.is_file():
         trainer.load_checkpoint(checkpoint)
         job.progress.note(f"Continuing the Inpainting Generator at step {trainer.step}.")
@@ -65,6 +66,7 @@ def fit_inpainting(
             if time.monotonic() - saved > config.checkpoint_every_s:
                 _save(trainer, checkpoint)
                 saved = time.monotonic()
+    _save(trainer, checkpoint)
     figures = trainer.measure(judged)
     used = helps(figures)
     if used:
@@ -74,7 +76,6 @@ def fit_inpainting(
         job.progress.note(
             "The Inpainting Generator does not help this clip: the edge is feathered."
         )
-    checkpoint.unlink(missing_ok=True)
     return {"used": used, **figures}
 
 

@@ -75,7 +75,8 @@ def grown(gaussians: GaussianHead, stay: Tensor, parents: Tensor, seed: int) -> 
     state = {name: value.detach().clone() for name, value in gaussians.state_dict().items()}
     device = state["binding"].device
     generator = torch.Generator().manual_seed(seed)
-    large = state["log_scales"][parents].max(1).values > state["log_scales"].median()
+    # `parents` is on the CPU, whatever the device.
+    large = (state["log_scales"][parents].max(1).values > state["log_scales"].median()).cpu()
     state["log_scales"][parents[large]] -= SHRINK
     rows = torch.cat([stay, parents]).to(device)
     for name in (*PER_GAUSSIAN, "binding", "offset_limit_px"):

@@ -43,6 +43,9 @@ NETWORKS = ("w_gamma", "w_pos", "w_rot", "w_color")
 BLENDSHAPES = ("position_basis", "rotation_basis", "color_basis", *NETWORKS)
 WIDE = 0.25  # of the training frames
 MOST_DRAWS = 8  # of one frame in an epoch: more learns it by heart
+# A frame seen more often is no longer corrected: its row would learn it by heart, and unseen
+# frames, which have none, suffer. Then the Gaussians get used to the track as it is.
+MOST_CORRECTED = 15
 MEAN_EVERY = 4  # steps between two updates of the running mean of weights
 JUDGED = 12  # frames of the validation block that are looked at
 LOG_EVERY = 100
@@ -82,9 +85,9 @@ class GaussianTrainer:
         found: dict[str, PerFrame | None] = {"embedding": embedding, "exposure": exposure}
         self.per_frame: dict[str, PerFrame] = {k: v for k, v in found.items() if v is not None}
         self.objective = Objective(avatar, embedding, exposure, row_of, config, self.device)
-        wide, shut = self._wide_mouths(), self._shut_eyes()
-        again = [*[wide] * (config.wide_mouth_draws - 1), *[shut] * self._shut_eye_draws(len(shut))]
-        self.drawn = torch.cat([train, *again])
+        draws = self._draws()
+        self.drawn = train.repeat_interleave(draws)
+        self.draws_of = dict(zip(train.tolist(), draws.tolist(), strict=True))  # in an epoch
         judged = judged or []
         self.judged = judged[:: max(1, -(-len(judged) // JUDGED))]
         self.density = DensityControl(len(avatar.gaussians), config)
@@ -97,20 +100,20 @@ class GaussianTrainer:
         self.use(avatar.gaussians.to(self.device))
         self.safe = self.copy_state()
 
-    def _wide_mouths(self) -> Tensor:
-        """The quarter of the training frames whose mouths are widest open."""
-        amount = torch.from_numpy(opening(self.avatar.tracking.landmarks))[self.train]
-        return self.train[amount >= amount.quantile(1 - WIDE)]
-
-    def _shut_eyes(self) -> Tensor:
-        """The training frames in which the eyes are shut, or on their way."""
-        amount = torch.from_numpy(eye_opening(self.avatar.tracking.landmarks))[self.train]
-        return self.train[amount < CLOSED_SHARE * amount.median()]
-
-    def _shut_eye_draws(self, count: int) -> int:
-        """How often such frames, `count` of them, are drawn once more an epoch."""
-        wanted = self.config.shut_eye_share * len(self.train)
-        return min(round(wanted / max(count, 1)), MOST_DRAWS) - 1 if wanted > count else 0
+    def _draws(self) -> Tensor:
+        """[T'] how often each training frame is drawn in an epoch: what is rare, more often."""
+        landmarks, config = self.avatar.tracking.landmarks, self.config
+        mouths = torch.from_numpy(opening(landmarks))[self.train]
+        eyes = torch.from_numpy(eye_opening(landmarks))[self.train]
+        draws = torch.ones(len(self.train), dtype=torch.int64)
+        draws[mouths >= mouths.quantile(1 - WIDE)] = config.wide_mouth_draws
+        shut = eyes < CLOSED_SHARE * eyes.median()  # or on their way
+        if shut.any():
+            others = int(draws[~shut].sum())
+            share = config.shut_eye_share
+            wanted = round(share / (1 - share) * others / int(shut.sum()))
+            draws[shut] = draws[shut].clamp_min(min(wanted, MOST_DRAWS))
+        return draws
 
     @property
     def gaussians(self) -> GaussianHead:
@@ -176,7 +179,9 @@ class GaussianTrainer:
         self._set_rates(done)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        loss = self.objective.loss(frame, self.step, done)
+        loss = self.objective.loss(
+            frame, self.step, done, embedded=self._corrected(frame.index, done)
+        )
         value = float(loss.detach())
         if math.isfinite(value):
             loss.backward()
@@ -189,6 +194,12 @@ class GaussianTrainer:
         else:  # one broken frame must not spoil the speaker
             self.bad_steps += 1
         return value
+
+    def _corrected(self, frame: int, done: float) -> bool:
+        """Whether a frame's own corrections apply in this step."""
+        epoch = self.step // len(self.drawn)
+        worn = self.config.embedding == "modes" and epoch * self.draws_of[frame] >= MOST_CORRECTED
+        return done >= self.config.motion_from and not worn
 
     def _set_rates(self, done: float) -> None:
         config = self.config

@@ -20,9 +20,6 @@ from talkgs_cli.types import HeadMotion
 VERTEX_MODES = 20  # of "modes", besides the six numbers of the pose
 # One unit of "modes": radians, pixels, standard deviations of a vertex mode.
 MODE_UNITS = (0.01,) * 3 + (0.5,) * 3 + (0.3,) * VERTEX_MODES
-# Rows visited more often than this learn their frames by heart, and unseen frames, which have none,
-# suffer: of a clip of a few seconds nothing is corrected.
-MOST_VISITS = 15
 KEPT_SMALL = 1e-3  # weight of a row's mean square
 EXPOSURE_UNIT = 0.02  # of a gain, of an offset
 
@@ -57,8 +54,6 @@ def make_embedding(avatar: Avatar, train: Tensor, config: FitConfig) -> HeadEmbe
         return None
     if config.embedding == "head":
         return ParameterEmbedding(avatar, len(train), shape=config.shape_residual)
-    if config.iterations > MOST_VISITS * len(train):
-        return None
     return ModesEmbedding(avatar, train)
 
 

@@ -27,6 +27,7 @@ REACH_M = 0.005
 STEP_M = 0.0005
 COST_PER_M = 30.0  # in correlation: of two places as good as each other, the nearer
 WORTH_IT = 0.1  # of correlation, without which they stay where the model has them
+WHITE = 0.6  # of their red, at least, is what half of the teeth's pixels have of green and blue
 TEETH = ("upper_teeth", "lower_teeth")
 DRAWN = (*TEETH, "tongue", "mouth_interior", "lips")
 LEAST_PIXELS = 500  # inside all mouths together; fewer tell nothing
@@ -41,25 +42,25 @@ class _Look:
         rise: [V', 3] how far they move there if the lower teeth rise by a metre.
         intrinsics: [3, 3] pixels of the cut-out.
         inside: [h, w] bool, between the lips and near the middle.
-        brightness: [n] of those pixels.
+        colours: [n, 3] red, green, blue of those pixels.
     """
 
     camera: NDArray[np.float64]
     rise: NDArray[np.float64]
     intrinsics: NDArray[np.float64]
     inside: NDArray[np.bool_]
-    brightness: NDArray[np.float64]
+    colours: NDArray[np.float64]
 
     def teeth_at(
         self, height_m: float, faces: NDArray[np.int64], teeth: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """[n] 1 where the mesh shows teeth, the lower ones moved by so much."""
+    ) -> NDArray[np.bool_]:
+        """[n] whether the mesh shows teeth there, the lower ones moved by so much."""
         camera = self.camera + height_m * self.rise
         pixels = camera @ self.intrinsics.T
         points = np.column_stack([pixels[:, :2] / pixels[:, 2:], camera[:, 2]])
         height, width = self.inside.shape
         triangle, _ = rasterize_mesh(points, faces, (height, width))
-        return ((triangle >= 0) & teeth[triangle])[self.inside].astype(np.float64)
+        return np.asarray(((triangle >= 0) & teeth[triangle])[self.inside])
 
 
 def find_lower_teeth(
@@ -81,20 +82,30 @@ def find_lower_teeth(
     teeth = np.isin(regions[drawn], [REGIONS.index(name) for name in TEETH])
     vertices, faces = np.unique(head.head.faces.numpy()[drawn], return_inverse=True)
     looks = _looks(speaker, tracking, head, frames, vertices) if teeth.any() else []
-    brightness = np.concatenate([look.brightness for look in looks] or [np.zeros(0)])
-    if len(brightness) < LEAST_PIXELS:
+    colours = np.concatenate([look.colours for look in looks] or [np.zeros((0, 3))])
+    # Lips, tongue and gums are red: how bright green and blue are tells teeth from them.
+    brightness = colours[:, 1:].min(axis=1)
+    if len(brightness) < LEAST_PIXELS or np.ptp(brightness) == 0:
         return 0.0
 
-    def agreement(height_m: float) -> float:
-        shown = np.concatenate([look.teeth_at(height_m, faces, teeth) for look in looks])
-        if shown.min() == shown.max():
-            return 0.0
-        return float(np.corrcoef(shown, brightness)[0, 1])
+    def shown(height_m: float) -> NDArray[np.bool_]:
+        return np.concatenate([look.teeth_at(height_m, faces, teeth) for look in looks])
 
-    steps = np.arange(-round(REACH_M / STEP_M), round(REACH_M / STEP_M) + 1) * STEP_M
-    worth = {height: agreement(height) for height in steps.tolist()}
-    best = max(worth, key=lambda height: worth[height] - COST_PER_M * abs(height))
-    return best if worth[best] - worth[0.0] > WORTH_IT else 0.0
+    def agreement(height_m: float) -> float:
+        there = shown(height_m)
+        if there.all() or not there.any():
+            return 0.0
+        return float(np.corrcoef(there, brightness)[0, 1])
+
+    last = round(REACH_M / STEP_M)
+    heights = [step * STEP_M for step in range(-last, last + 1)]
+    agreed = {height: agreement(height) for height in heights}
+    best = max(heights, key=lambda height: agreed[height] - COST_PER_M * abs(height))
+    if best in (heights[0], heights[-1]) or agreed[best] - agreed[0.0] < WORTH_IT:
+        return 0.0
+    # A tongue that is brighter than the throat behind it agrees as well.
+    whiteness = np.median((brightness / colours[:, 0].clip(1))[shown(best)])
+    return best if whiteness > WHITE else 0.0
 
 
 def _looks(
@@ -118,8 +129,7 @@ def _looks(
         if left < 0 or top < 0 or max(right, bottom) > speaker.crop.size:
             continue
         inside = _inside(lips - [left, top], (bottom - top, right - left))
-        # Lips, tongue and gums are red: how bright green and blue are tells teeth from them.
-        picture = speaker.frame(index)[top:bottom, left:right, 1:].min(axis=2)
+        picture = speaker.frame(index)[top:bottom, left:right]
         motion = tracking.motion.at(slice(index, index + 1))
         pose = motion.world_to_camera[0].numpy().astype(np.float64)
         posed = head.vertices(motion.expression, motion.jaw, motion.corrective)

@@ -91,13 +91,16 @@ class Objective:
             image = self.exposure.apply_to(image, self.row_of[frame.index])
         return image, alpha, posed
 
-    def loss(self, frame: TrainingFrame, step: int, done: float) -> Tensor:
+    def loss(
+        self, frame: TrainingFrame, step: int, done: float, *, embedded: bool = True
+    ) -> Tensor:
         """The whole objective.
 
         Args:
             frame: A training frame.
             step: Number of the step.
-            done: Share of the fit behind us; the embedding and LPIPS join late.
+            done: Share of the fit behind us; LPIPS joins late.
+            embedded: Whether the frame's own corrections apply.
         """
         config = self.config
         generator = torch.Generator().manual_seed(config.seed * 7_919 + step)
@@ -105,7 +108,6 @@ class Objective:
         code = self.codes[frame.index]
         if config.code_noise:
             code = code + config.code_noise * torch.randn(len(code), generator=generator)
-        embedded = done >= config.motion_from
         image, alpha, posed = self.render(frame, background, code, embedded=embedded)
         mask = frame.mask
         # Outside the mask the real pixels stand in, so that nothing there pulls at the Gaussians.
