@@ -33,9 +33,9 @@ def prepare(
     fix_offset: Annotated[
         bool, Option("--fix-offset", help="Shift a sound that is early or late to the mouth.")
     ] = False,
-    photometric: Annotated[
-        bool, Option(" /--no-photometric", help="Don't align the landmark track with the pixels.")
-    ] = True,
+    no_photometric: Annotated[
+        bool, Option("--no-photometric", help="Don't align the landmark track with the pixels.")
+    ] = False,
     encoder: Annotated[
         str, Option("--encoder", help="whisper-tiny.en, wav2vec2-base-960h or log-mel.")
     ] = "whisper-tiny.en",
@@ -55,7 +55,7 @@ def prepare(
     stated = consent_stated(video, out, consent, ask=not as_json)
     config = PrepareConfig(
         head=head,
-        photometric=photometric,
+        photometric=not no_photometric,
         fix_offset=fix_offset,
         encoder=encoder,
         max_short_side=short_side,
