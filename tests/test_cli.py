@@ -24,7 +24,10 @@ from talkgs_cli.errors import BadInput, DownloadFailed, MachineLacks, UsageError
 from talkgs_cli.runtime import file_sha256
 from talkgs_cli.speaker import SpeakerFolder
 
-COMMANDS = ("prepare", "fit", "speak", "score", "export", "demo", "doctor", "assets", "bench")
+COMMANDS = (
+    *("prepare", "fit", "speak", "score", "verify"),
+    *("export", "demo", "doctor", "assets", "bench", "translator"),
+)
 STAGES = {"prepare": "stages.prepare", "fit": "stages.fit", "speak": "stages.speak"}
 TALKGS = [sys.executable, "-m", "talkgs_cli"]
 

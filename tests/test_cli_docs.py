@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from typer import Typer
 from typer.testing import CliRunner
 
 from talkgs_cli.app import app
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
-COMMANDS = ("prepare", "fit", "speak", "score", "export", "demo", "doctor", "assets", "bench")
-GROUPS = {"translator": ("pull", "push")}
+
+
+def names_in(typer: Typer) -> tuple[str, ...]:
+    return tuple(str(getattr(c.callback, "__name__", "")) for c in typer.registered_commands)
+
+
+COMMANDS = names_in(app)
+GROUPS = {
+    str(group.typer_instance.info.name): names_in(group.typer_instance)
+    for group in app.registered_groups
+    if group.typer_instance
+}
 
 INTRODUCTION = """\
 # Commands
@@ -25,7 +36,9 @@ stderr. Exit codes and the JSON answers are told in [design.md](design.md).
 | `TALKGS_CACHE` | folder for third-party files and compiled kernels |
 | `TALKGS_ASSETS_DIR` | folder of your own with third-party files, see [assets.md](assets.md) |
 | `TALKGS_ASSETS_REPO` | the same on the Hugging Face Hub |
+| `TALKGS_CONFIG` | folder of settings, see [marking.md](marking.md#signing) |
 | `TALKGS_FFMPEG` | the ffmpeg program to use |
+| `TALKGS_THREADS` | threads of the renderer; else `OMP_NUM_THREADS`, else all cores up to 16 |
 | `TALKGS_DEBUG=1` | show tracebacks, and what libraries have to say |
 """
 
