@@ -1,4 +1,4 @@
-"""`talkgs translator`: voice-to-mouth models that many speakers share, and the Hub."""
+"""`talkgs translator`: voice-to-mouth models that many speakers start from, and the Hub."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from talkgs_cli.console.boundary import examples
 from talkgs_cli.runtime import SilentProgress
 
 EXAMPLES = examples(
+    "talkgs translator train --synthetic --out translator/",
     "talkgs translator pull OWNER/NAME",
     "talkgs translator push translator/ OWNER/NAME",
 )
 
 translator = Typer(
     name="translator",
-    help="Share voice-to-mouth models: from and to the Hugging Face Hub.",
+    help="Train voice-to-mouth models, and share them on the Hugging Face Hub.",
+    short_help="Train voice-to-mouth models, and share them on the Hub.",
     epilog=EXAMPLES,
     no_args_is_help=True,
     rich_markup_mode=None,
