@@ -43,7 +43,7 @@ def test_video_is_as_long_as_asked_in_picture_and_sound(demo_video):
 
 
 def test_frames_show_the_true_landmarks(demo_video, seen):
-    from talkgs_cli.tracking.landmarks import IRISES, LIPS_INNER, LIPS_OUTER, inter_ocular_px
+    from talkgs_cli.landmark_points import IRISES, LIPS_INNER, LIPS_OUTER, inter_ocular_px
 
     landmarks, _ = seen
     index = demo_video.truth.landmark_index.numpy()
@@ -62,7 +62,7 @@ def test_seen_mouth_follows_the_true_jaw(demo_video, seen):
 
 def test_eyes_blink_when_they_should(demo_video, seen):
     from talkgs_cli.heads import load_head
-    from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES
+    from talkgs_cli.landmark_points import BLENDSHAPE_NAMES
 
     _, scores = seen
     column = load_head("open").blendshape_names.index("eyeBlinkLeft")
@@ -73,7 +73,7 @@ def test_eyes_blink_when_they_should(demo_video, seen):
 
 
 def test_speech_really_moves_the_mouth_and_silence_closes_it(demo_video):
-    from talkgs_cli.tracking.landmarks import inter_ocular_px
+    from talkgs_cli.landmark_points import inter_ocular_px
 
     truth = demo_video.truth
     dense = torch.zeros(len(truth), 478, 2)

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from talkgs_cli.errors import BadInput, MachineLacks
+from talkgs_cli.landmark_points import OUTER_EYE_LEFT, OUTER_EYE_RIGHT
 from talkgs_cli.metrics.landmarks import LIPS_68, LIPS_68_MIRRORED
 from talkgs_cli.tracking import fan
-from talkgs_cli.tracking.landmark_points import OUTER_EYE_LEFT, OUTER_EYE_RIGHT
 
 
 class DotFinder(torch.nn.Module):

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from talkgs_cli.avatar import Avatar, speaker_head
 from talkgs_cli.config import FitConfig
 from talkgs_cli.errors import BadInput, MachineLacks, UsageError
-from talkgs_cli.metrics.eyes import EYES
+from talkgs_cli.metrics.eyes import LIDS
 from talkgs_cli.metrics.lips import opening
 from talkgs_cli.runtime import SilentProgress, seed_everything
 from talkgs_cli.speaker import SpeakerFolder
@@ -343,7 +343,7 @@ def test_frames_with_shut_eyes_are_drawn_until_they_are_not_rare(speaker: Speake
     tracking = speaker.load_tracking()
     shut = [4, 5, 9]
     landmarks = tracking.landmarks[[0] * len(tracking)]  # nobody blinks
-    for upper, lower, _, _ in EYES:
+    for upper, lower, _, _ in LIDS:
         landmarks[shut, upper] = landmarks[shut, lower]
     tracking = replace(tracking, landmarks=landmarks)
     train = training_frames(speaker, tracking)

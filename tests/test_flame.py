@@ -195,8 +195,8 @@ def test_without_a_face_in_the_pictures_the_open_head_lends_its_landmarks(
     flame_file, open_head, arrays
 ):
     from talkgs_cli.heads.flame_anatomy import find_landmarks
+    from talkgs_cli.landmark_points import LIPS_INNER
     from talkgs_cli.rendering.mesh import rasterize_mesh
-    from talkgs_cli.tracking.landmark_points import LIPS_INNER
 
     bare = bare_head("0" * 12, read_arrays(flame_file), flame_file)
     head = find_landmarks(bare, open_head, lambda image: None, rasterize_mesh, LIPS_INNER)

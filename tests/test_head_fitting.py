@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from talkgs_cli.errors import BadInput
 from talkgs_cli.heads.open_head import OpenHead
+from talkgs_cli.landmark_points import BLENDSHAPE_NAMES
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.tracking.head_fitting import (
     _smooth_pose,
@@ -16,7 +17,6 @@ from talkgs_cli.tracking.head_fitting import (
     fit_head,
     projected_landmarks,
 )
-from talkgs_cli.tracking.landmark_points import BLENDSHAPE_NAMES
 from talkgs_cli.tracking.pose_solver import FrameState
 from talkgs_cli.tracking.track_error import reprojection_error
 from talkgs_cli.types import project

@@ -229,8 +229,9 @@ def test_a_head_nobody_knows_is_refused():
 @pytest.mark.slow
 def test_the_shipped_table_is_what_the_derivation_gives(head, require_assets):
     from talkgs_cli.heads.derive_anatomy import bare_head, derive_anatomy
+    from talkgs_cli.landmark_points import LIPS_INNER, LIPS_OUTER
     from talkgs_cli.rendering.mesh import rasterize_mesh
-    from talkgs_cli.tracking.landmarks import LIPS_INNER, LIPS_OUTER, FaceLandmarker
+    from talkgs_cli.tracking.landmarks import FaceLandmarker
 
     require_assets("face_landmarker")
     landmarker = FaceLandmarker(assets.fetch_file("face_landmarker"))

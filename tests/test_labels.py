@@ -12,17 +12,10 @@ import pytest
 from skimage import data
 
 from talkgs_cli.assets import fetch_file
+from talkgs_cli.landmark_points import JAW_LINE, LEFT_EYE, LIPS_INNER, LIPS_OUTER, OVAL, RIGHT_EYE
 from talkgs_cli.tracking.crop import choose_crop, face_height_px
 from talkgs_cli.tracking.labels import label_image
-from talkgs_cli.tracking.landmarks import (
-    JAW_LINE,
-    LEFT_EYE,
-    LIPS_INNER,
-    LIPS_OUTER,
-    OVAL,
-    RIGHT_EYE,
-    FaceLandmarker,
-)
+from talkgs_cli.tracking.landmarks import FaceLandmarker
 from talkgs_cli.tracking.matting import PersonMatting
 from talkgs_cli.types import LABELS
 

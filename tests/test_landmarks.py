@@ -12,7 +12,7 @@ import pytest
 from skimage import data
 
 from talkgs_cli.assets import fetch_file
-from talkgs_cli.tracking.landmarks import (
+from talkgs_cli.landmark_points import (
     BLENDSHAPE_NAMES,
     EYES,
     IRISES,
@@ -22,10 +22,9 @@ from talkgs_cli.tracking.landmarks import (
     LIPS_OUTER,
     OVAL,
     RIGHT_EYE,
-    FaceLandmarker,
-    FaceObservation,
     inter_ocular_px,
 )
+from talkgs_cli.tracking.landmarks import FaceLandmarker, FaceObservation
 
 MIRRORED = {33: 263, 133: 362, 61: 291, 78: 308, 234: 454, 1: 1, 152: 152, 13: 13, 14: 14}
 

@@ -19,9 +19,12 @@ def picture():
     return data.astronaut()[40:168, 160:320].astype(np.float32) / 255  # [128, 160, 3]
 
 
-@pytest.mark.parametrize("name", ["image", "landmarks", "lips", "intervals"])
+@pytest.mark.parametrize(
+    "name",
+    ["landmark_points", *(f"metrics.{k}" for k in ("image", "landmarks", "lips", "intervals"))],
+)
 def test_doctests_show_true_numbers(name):
-    failures, count = doctest.testmod(importlib.import_module(f"talkgs_cli.metrics.{name}"))
+    failures, count = doctest.testmod(importlib.import_module(f"talkgs_cli.{name}"))
     assert count > 0
     assert failures == 0
 

@@ -11,15 +11,14 @@ import torch
 
 from talkgs_cli.demo.truth import truth_error
 from talkgs_cli.heads import load_head
+from talkgs_cli.landmark_points import BLENDSHAPE_NAMES, LIPS_OUTER, OUTER_EYE_LEFT, OUTER_EYE_RIGHT
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.speaker import SpeakerFolder
-from talkgs_cli.tracking.closures import LIDS, LIPS
+from talkgs_cli.tracking.closures import LID_PAIRS, LIP_PAIRS
 from talkgs_cli.tracking.head_fitting import (
     fit_head,
     projected_landmarks,
 )
-from talkgs_cli.tracking.landmark_points import LIPS_OUTER, OUTER_EYE_LEFT, OUTER_EYE_RIGHT
-from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES
 from talkgs_cli.tracking.photometric import PhotometricAligner, photometric_refinement
 from talkgs_cli.tracking.point_appearance import Band, Picture
 from talkgs_cli.tracking.track_error import reprojection_error
@@ -115,7 +114,7 @@ def gaps(head, tracking, pairs):
     return [100 * (gap.mean(1) / eyes) for gap in (fitted, tracked)]
 
 
-@pytest.mark.parametrize("pairs", [LIDS, LIPS], ids=["eyes", "mouth"])
+@pytest.mark.parametrize("pairs", [LID_PAIRS, LIP_PAIRS], ids=["eyes", "mouth"])
 def test_what_closes_in_the_picture_closes_on_the_head(speaker, pairs):
     fitted, tracked = gaps(load_head("open"), speaker.load_tracking(), pairs)
     closed = tracked < tracked.quantile(0.04)

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from talkgs_cli.app import app
 from talkgs_cli.config import PrepareConfig
 from talkgs_cli.heads import load_head
+from talkgs_cli.landmark_points import JAW_LINE, LIPS_OUTER, RIGHT_EYE
 from talkgs_cli.media.audio import read_audio, write_wav
 from talkgs_cli.media.encoding import VideoWriter
 from talkgs_cli.media.video import read_frames
@@ -46,7 +47,6 @@ from talkgs_cli.stages.prepare_tracking import Observations, face_sharpness
 from talkgs_cli.stages.prepare_verdict import judge
 from talkgs_cli.stages.report_curves import MOST_POINTS, Curve, Marks, curves
 from talkgs_cli.stages.spans import Span
-from talkgs_cli.tracking.landmark_points import JAW_LINE, LIPS_OUTER, RIGHT_EYE
 from talkgs_cli.types import LABELS
 
 ASSETS = ("face_landmarker", "selfie_segmenter", "makehuman", "whisper_tiny_en")

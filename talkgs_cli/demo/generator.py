@@ -20,6 +20,7 @@ from talkgs_cli.demo.portrait_head import PortraitHead, fit_portrait, landmarks_
 from talkgs_cli.demo.renderer import PortraitRenderer
 from talkgs_cli.demo.speech import SAMPLE_RATE_HZ, monologue
 from talkgs_cli.demo.truth import DemoTruth, truth_path
+from talkgs_cli.landmark_points import INNER_LIP_LOWER, INNER_LIP_UPPER
 from talkgs_cli.types import project
 
 if TYPE_CHECKING:
@@ -95,8 +96,6 @@ def make_demo_video(path: Path, config: DemoConfig, progress: Progress) -> DemoT
 
 def true_motion(fitted: PortraitHead, moved: DemoMotion, size: int) -> DemoTruth:
     """What the video will show, in its own pixels."""
-    from talkgs_cli.tracking.landmarks import INNER_LIP_LOWER, INNER_LIP_UPPER
-
     motion, head = moved.motion, fitted.head
     intrinsics = fitted.intrinsics * torch.tensor([[size], [size], [1.0]])
     chunks = []

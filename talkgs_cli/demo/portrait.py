@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from talkgs_cli.errors import BadInput
-from talkgs_cli.tracking.landmarks import LEFT_EYE, LIPS_INNER, OVAL, RIGHT_EYE
+from talkgs_cli.landmark_points import LEFT_EYE, LIPS_INNER, OVAL, RIGHT_EYE
 
 if TYPE_CHECKING:
     from talkgs_cli.tracking.landmarks import FaceLandmarker

@@ -14,7 +14,7 @@ import torch
 from scipy.interpolate import RBFInterpolator
 from torch import Tensor
 
-from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES, IRISES, LIPS_INNER, LIPS_OUTER
+from talkgs_cli.landmark_points import BLENDSHAPE_NAMES, IRISES, LIPS_INNER, LIPS_OUTER
 from talkgs_cli.types import REGIONS, HeadModel, project
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 
 from talkgs_cli.demo.portrait_head import landmarks_of
+from talkgs_cli.landmark_points import LIPS_INNER, OVAL
 from talkgs_cli.rendering.mesh import interpolate, rasterize_mesh
-from talkgs_cli.tracking.landmarks import LIPS_INNER, OVAL
 from talkgs_cli.types import REGIONS, project
 
 if TYPE_CHECKING:

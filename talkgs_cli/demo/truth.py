@@ -14,13 +14,20 @@ from talkgs_cli.errors import BadInput
 from talkgs_cli.heads import load_head
 from talkgs_cli.heads.open_head import OpenHead
 from talkgs_cli.heads.speaker_head import SpeakerHead
+from talkgs_cli.landmark_points import (
+    INNER_LIP_LOWER,
+    INNER_LIP_UPPER,
+    IRISES,
+    OUTER_EYE_LEFT,
+    OUTER_EYE_RIGHT,
+    inter_ocular_px,
+)
 from talkgs_cli.runtime import atomic_path
 from talkgs_cli.types import HeadMotion
 
 if TYPE_CHECKING:
     from talkgs_cli.types import Tracking
 
-EYE_CORNERS = (33, 263)
 TENSORS = (
     "expression",
     "jaw",
@@ -114,12 +121,6 @@ def truth_error(truth: DemoTruth, tracking: Tracking) -> dict[str, float]:
         fitted_landmark_iod: The same for the landmarks of the fitted head.
     """
     from talkgs_cli.tracking.head_fitting import projected_landmarks
-    from talkgs_cli.tracking.landmarks import (
-        INNER_LIP_LOWER,
-        INNER_LIP_UPPER,
-        IRISES,
-        inter_ocular_px,
-    )
 
     count = min(len(truth), len(tracking))
     seen = torch.from_numpy(tracking.landmarks[:count, :, :2])
@@ -165,9 +166,9 @@ def _deformations(
     seen = seen_head.landmarks(motion.expression, motion.jaw, motion.corrective)
 
     def bend(points: Tensor, index: Tensor) -> Tensor:
-        corners = [int((index == corner).nonzero()[0]) for corner in EYE_CORNERS]
+        right, left = (int((index == c).nonzero()[0]) for c in (OUTER_EYE_RIGHT, OUTER_EYE_LEFT))
         mean = points.mean(0)
-        return (points - mean) / (mean[corners[0]] - mean[corners[1]]).norm()
+        return (points - mean) / (mean[right] - mean[left]).norm()
 
     true = bend(true, truth.landmark_index)[:, shared]
     seen = bend(seen, seen_head.head.landmark_index)[:, rows]

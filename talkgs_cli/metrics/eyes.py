@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from talkgs_cli.frame_rows import Rows
 
 # Lids and corners among the tracker's points: upper, lower, inner, outer.
-EYES = ((159, 145, 133, 33), (386, 374, 362, 263))
+LIDS = ((159, 145, 133, 33), (386, 374, 362, 263))
 CLOSED_SHARE = 0.62  # of the usual opening: below it a lid is on its way down
 
 
@@ -18,7 +18,7 @@ def eye_opening(landmarks: Rows) -> NDArray[np.float64]:
     Args:
         landmarks: [T, 478, 2 or 3] pixels.
     """
-    points = landmarks[:, np.array(EYES), :2].astype(np.float64)  # [T, 2 eyes, 4, 2]
+    points = landmarks[:, np.array(LIDS), :2].astype(np.float64)  # [T, 2 eyes, 4, 2]
     shares = [
         np.linalg.norm(up - down, axis=1) / np.linalg.norm(inner - outer, axis=1)
         for up, down, inner, outer in points.transpose(1, 2, 0, 3)

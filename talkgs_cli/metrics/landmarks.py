@@ -22,22 +22,9 @@ LIPS_68 = (
 LIPS_68_MIRRORED = (6, 5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 16, 15, 14, 13, 12, 19, 18, 17)
 """Where each lip point goes when the image is mirrored: positions in `LIPS_68`."""
 
-OVAL = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-)
-"""The face outline as a closed polygon."""
-
-LIPS_OUTER = (
-    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185,
-)
-"""The outer lip line as a closed polygon."""
-
 STEADY = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4)
 """Eye corners and nose: points that move with the head and not with speech."""
 # fmt: on
-
-OUTER_EYES = (33, 263)
 
 
 def lip_points(landmarks: Points) -> Points:
@@ -81,20 +68,6 @@ def lmd(generated: Points, real: Points) -> NDArray[np.float64]:
     """
     apart = _centred(generated) - _centred(real)
     return np.asarray(np.linalg.norm(apart, axis=-1).mean(-1), np.float64)
-
-
-def inter_ocular_px(landmarks: Points) -> NDArray[np.float64]:
-    """Distance of the outer eye corners in the image.
-
-    Args:
-        landmarks: [..., 478, 2 or 3].
-
-    Returns:
-        [...] pixels.
-    """
-    right, left = OUTER_EYES
-    across = landmarks[..., left, :2] - landmarks[..., right, :2]
-    return np.asarray(np.linalg.norm(across, axis=-1), np.float64)
 
 
 def jitter(points: Points) -> float | None:

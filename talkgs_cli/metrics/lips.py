@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkgs_cli.frame_rows import Rows
-from talkgs_cli.metrics.landmarks import OUTER_EYES
+from talkgs_cli.landmark_points import (
+    INNER_LIP_LOWER,
+    INNER_LIP_UPPER,
+    OUTER_EYE_LEFT,
+    OUTER_EYE_RIGHT,
+)
 
-INNER_LIPS = (13, 14)
 CLOSED_SHARE = 0.2  # of the speaker's own range, from the 5th to the 95th percentile
 OVER_OPEN_QUANTILE = 0.995
 SILENT_SHARE = 0.25  # of the range of loudness, from the 5th to the 95th percentile
@@ -34,7 +38,8 @@ def opening(landmarks: Rows) -> NDArray[np.float64]:
     Returns:
         [T].
     """
-    points = landmarks[:, [*INNER_LIPS, *OUTER_EYES]]  # [T, 4, 3]
+    marks = [INNER_LIP_UPPER, INNER_LIP_LOWER, OUTER_EYE_RIGHT, OUTER_EYE_LEFT]
+    points = landmarks[:, marks]  # [T, 4, 3]
     lips = np.linalg.norm(points[:, 0] - points[:, 1], axis=-1)
     eyes = np.linalg.norm(points[:, 2] - points[:, 3], axis=-1)
     return np.asarray(lips / eyes, np.float64)

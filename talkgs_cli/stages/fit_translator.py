@@ -12,6 +12,12 @@ from talkgs_cli.avatar import speaker_head
 from talkgs_cli.config import TranslatorConfig
 from talkgs_cli.frame_rows import first_rows
 from talkgs_cli.heads.speaker_head import SpeakerHead
+from talkgs_cli.landmark_points import (
+    INNER_LIP_LOWER,
+    INNER_LIP_UPPER,
+    LIPS_INNER,
+    LIPS_OUTER,
+)
 from talkgs_cli.media.audio import read_audio
 from talkgs_cli.networks.audio_encoder import load_encoder
 from talkgs_cli.networks.base_translator import BaseTranslator
@@ -21,12 +27,6 @@ from talkgs_cli.runtime import Progress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages.fit_folder import FitJob
 from talkgs_cli.stages.translator_choice import load_base
-from talkgs_cli.tracking.landmark_points import (
-    INNER_LIP_LOWER,
-    INNER_LIP_UPPER,
-    LIPS_INNER,
-    LIPS_OUTER,
-)
 from talkgs_cli.training.translator import train_translator
 from talkgs_cli.training.translator_data import silence_features
 from talkgs_cli.types import HeadMotion, Tracking, pack_mouth, unpack_mouth

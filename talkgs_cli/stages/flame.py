@@ -81,8 +81,8 @@ def convert_flame(path: Path, progress: Progress) -> dict[str, Any]:
 def _convert(path: Path, progress: Progress) -> Any:
     from talkgs_cli.assets import fetch_file
     from talkgs_cli.heads.flame_import import import_flame
+    from talkgs_cli.landmark_points import LIPS_INNER
     from talkgs_cli.rendering.mesh import rasterize_mesh
-    from talkgs_cli.tracking.landmark_points import LIPS_INNER
     from talkgs_cli.tracking.landmarks import FaceLandmarker
 
     landmarker = FaceLandmarker(fetch_file("face_landmarker"))

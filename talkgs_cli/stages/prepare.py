@@ -269,8 +269,8 @@ def _fit_head(
     beside: Beside,
 ) -> Tracking:
     """The track from landmarks alone, or the finished one where it is there."""
+    from talkgs_cli.landmark_points import BLENDSHAPE_NAMES
     from talkgs_cli.tracking.head_fitting import fit_head
-    from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES
 
     landmark_track = speaker.path / LANDMARK_TRACK
     for file in (speaker.tracking_file, landmark_track):

@@ -11,14 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from talkgs_cli import __version__
-from talkgs_cli.rendering.mesh import rasterize_mesh
-from talkgs_cli.runtime import Progress, atomic_path
-from talkgs_cli.speaker import SpeakerFolder
-from talkgs_cli.stages import report_html as html
-from talkgs_cli.stages.prepare_timeline import CLOSED_OPENING, TURNED_DEG, Timeline
-from talkgs_cli.stages.report_curves import Curve, Marks, curves
-from talkgs_cli.stages.spans import time_code
-from talkgs_cli.tracking.landmark_points import (
+from talkgs_cli.landmark_points import (
     IRISES,
     JAW_LINE,
     LEFT_EYE,
@@ -26,6 +19,13 @@ from talkgs_cli.tracking.landmark_points import (
     LIPS_OUTER,
     RIGHT_EYE,
 )
+from talkgs_cli.rendering.mesh import rasterize_mesh
+from talkgs_cli.runtime import Progress, atomic_path
+from talkgs_cli.speaker import SpeakerFolder
+from talkgs_cli.stages import report_html as html
+from talkgs_cli.stages.prepare_timeline import CLOSED_OPENING, TURNED_DEG, Timeline
+from talkgs_cli.stages.report_curves import Curve, Marks, curves
+from talkgs_cli.stages.spans import time_code
 from talkgs_cli.types import REGIONS, HeadModel, Tracking, project
 
 SHEET_FRAMES = 24

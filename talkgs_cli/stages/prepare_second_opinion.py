@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from talkgs_cli.errors import BadInput, MachineLacks
+from talkgs_cli.landmark_points import inter_ocular_px
 from talkgs_cli.metrics.landmarks import LIPS_68
 from talkgs_cli.runtime import Progress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.tracking.fan import LIPS, find_weights, load_fan
 from talkgs_cli.tracking.head_fitting import projected_landmarks
-from talkgs_cli.tracking.landmarks import inter_ocular_px
 from talkgs_cli.types import HeadModel, Tracking
 
 LOOKS = 24

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkgs_cli.frame_rows import Rows
-from talkgs_cli.tracking.landmark_points import INNER_LIP_LOWER, INNER_LIP_UPPER
+from talkgs_cli.landmark_points import INNER_LIP_LOWER, INNER_LIP_UPPER
 
 RANGE_S = 0.5
 STEP_S = 0.01

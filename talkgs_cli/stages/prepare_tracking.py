@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from talkgs_cli.frame_rows import FrameRows, Rows, RowWriter, middles
+from talkgs_cli.landmark_points import BLENDSHAPE_NAMES, LANDMARK_COUNT
 from talkgs_cli.runtime import atomic_path, disk_errors
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.tracking.crop import FOREHEAD
 from talkgs_cli.tracking.labels import CHIN, label_image
-from talkgs_cli.tracking.landmarks import BLENDSHAPE_NAMES, LANDMARK_COUNT, FaceLandmarker
+from talkgs_cli.tracking.landmarks import FaceLandmarker
 from talkgs_cli.tracking.matting import PersonMatting
 from talkgs_cli.types import LABELS, Crop
 

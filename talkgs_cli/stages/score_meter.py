@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from talkgs_cli.landmark_points import inter_ocular_px
 from talkgs_cli.metrics import image as image_metrics
 from talkgs_cli.metrics.intervals import mean_interval
-from talkgs_cli.metrics.landmarks import inter_ocular_px, lmd
+from talkgs_cli.metrics.landmarks import lmd
 from talkgs_cli.stages.score_regions import REGIONS, Regions
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkgs_cli.frame_rows import Rows
-from talkgs_cli.metrics.landmarks import LIPS_OUTER, OVAL
+from talkgs_cli.landmark_points import LIPS_OUTER, OVAL
 
 REGIONS = ("full", "face", "mask", "mouth")
 FACE_MARGIN = 1.10  # of the oval's longer side

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from talkgs_cli.assets import fetch_file
 from talkgs_cli.errors import BadInput
+from talkgs_cli.landmark_points import OVAL
 from talkgs_cli.media.audio import read_audio
 from talkgs_cli.media.probe import probe
 from talkgs_cli.media.video import read_frames
-from talkgs_cli.metrics.landmarks import OVAL
 from talkgs_cli.metrics.sync import sync
 from talkgs_cli.networks.mfcc import mfcc
 from talkgs_cli.networks.syncnet import AUDIO_STEPS, FACE_PX, FRAMES, SyncNet

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from talkgs_cli.tracking.head_fitting import landmarks_in_parts
 from talkgs_cli.types import HeadModel, Tracking
 
-LIDS = (
+LID_PAIRS = (
     *((159, 145), (158, 153), (157, 154), (160, 144), (161, 163)),
     *((386, 374), (385, 380), (384, 381), (387, 373), (388, 390)),
 )
-LIPS = ((13, 14), (82, 87), (81, 178), (80, 88), (312, 317), (311, 402), (310, 318))
+LIP_PAIRS = ((13, 14), (82, 87), (81, 178), (80, 88), (312, 317), (311, 402), (310, 318))
 NOISE = 0.0015  # of the eye distance: how well the tracker knows such a distance
 
 
@@ -42,7 +42,7 @@ class Closures:
 
     def __init__(self, head: HeadModel, tracking: Tracking, scale: float) -> None:
         row = {int(index): k for k, index in enumerate(head.landmark_index)}
-        pairs = [pair for pair in (*LIDS, *LIPS) if pair[0] in row and pair[1] in row]
+        pairs = [pair for pair in (*LID_PAIRS, *LIP_PAIRS) if pair[0] in row and pair[1] in row]
         rows = torch.tensor([[row[upper], row[lower]] for upper, lower in pairs]).reshape(-1, 2)
         apart = np.empty((len(tracking), len(pairs), 2), np.float32)  # pixels
         for part, fitted in landmarks_in_parts(head, tracking):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkgs_cli.frame_rows import Rows
-from talkgs_cli.tracking.landmark_points import OVAL
+from talkgs_cli.landmark_points import OVAL
 from talkgs_cli.types import Crop
 
 FOREHEAD, CHIN = 10, 152

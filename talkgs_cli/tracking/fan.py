@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from talkgs_cli.errors import BadInput, MachineLacks
+from talkgs_cli.landmark_points import OVAL
 from talkgs_cli.runtime import file_sha256
-from talkgs_cli.tracking.landmark_points import OVAL
 
 Heatmaps = Callable[[Tensor], "Tensor | Sequence[Tensor]"]
 

@@ -19,9 +19,7 @@ from torch import Tensor
 
 from talkgs_cli.errors import BadInput
 from talkgs_cli.frame_rows import Rows, in_parts
-from talkgs_cli.runtime import Progress, one_thread
-from talkgs_cli.tracking.correctives import Spreading, learn_correctives
-from talkgs_cli.tracking.landmark_points import (
+from talkgs_cli.landmark_points import (
     EYES,
     INNER_LIP_LOWER,
     INNER_LIP_UPPER,
@@ -32,6 +30,8 @@ from talkgs_cli.tracking.landmark_points import (
     OUTER_EYE_RIGHT,
     OVAL,
 )
+from talkgs_cli.runtime import Progress, one_thread
+from talkgs_cli.tracking.correctives import Spreading, learn_correctives
 from talkgs_cli.tracking.landmark_rig import LandmarkRig
 from talkgs_cli.tracking.pose_solver import (
     CHUNK,

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from talkgs_cli.tracking.landmark_points import JAW_LINE, LEFT_EYE, LIPS_INNER, OVAL, RIGHT_EYE
+from talkgs_cli.landmark_points import JAW_LINE, LEFT_EYE, LIPS_INNER, OVAL, RIGHT_EYE
 from talkgs_cli.types import LABELS
 
 FOREHEAD, CHIN = 10, 152

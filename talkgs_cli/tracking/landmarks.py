@@ -14,45 +14,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from talkgs_cli.tracking.face_detector import FaceBox, FaceDetector
-from talkgs_cli.tracking.landmark_points import (
-    BLENDSHAPE_NAMES,
+from talkgs_cli.landmark_points import (
     BLENDSHAPE_POINTS,
-    EYES,
-    INNER_LIP_LOWER,
-    INNER_LIP_UPPER,
-    IRISES,
-    JAW_LINE,
     LANDMARK_COUNT,
-    LEFT_EYE,
-    LIPS_INNER,
-    LIPS_OUTER,
     OUTER_EYE_LEFT,
     OUTER_EYE_RIGHT,
-    OVAL,
-    RIGHT_EYE,
 )
+from talkgs_cli.tracking.face_detector import FaceBox, FaceDetector
 from talkgs_cli.tracking.litert import Network
-
-__all__ = [
-    "BLENDSHAPE_NAMES",
-    "EYES",
-    "INNER_LIP_LOWER",
-    "INNER_LIP_UPPER",
-    "IRISES",
-    "JAW_LINE",
-    "LANDMARK_COUNT",
-    "LEFT_EYE",
-    "LIPS_INNER",
-    "LIPS_OUTER",
-    "OUTER_EYE_LEFT",
-    "OUTER_EYE_RIGHT",
-    "OVAL",
-    "RIGHT_EYE",
-    "FaceLandmarker",
-    "FaceObservation",
-    "inter_ocular_px",
-]
 
 INPUT_SIZE = 256
 REGION_SCALE = 1.5  # the network was trained on squares this much larger than the face
@@ -200,19 +169,6 @@ class FaceLandmarker:
         landmarks[:, :2] = landmarks[:, :2] @ to_frame[:, :2].T + to_frame[:, 2]
         landmarks[:, 2] *= region.side / INPUT_SIZE
         return landmarks, float(1 / (1 + np.exp(-np.clip(presence.item(), -80, 80))))
-
-
-def inter_ocular_px(landmarks: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Distance of the outer eye corners, pixels.
-
-    Args:
-        landmarks: [..., 478, 2 or 3].
-
-    Returns:
-        [...] distances.
-    """
-    across = landmarks[..., OUTER_EYE_LEFT, :2] - landmarks[..., OUTER_EYE_RIGHT, :2]
-    return np.linalg.norm(across, axis=-1)
 
 
 def _sample(

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 from scipy.spatial.transform import Rotation
 
+from talkgs_cli.landmark_points import OUTER_EYE_LEFT, OUTER_EYE_RIGHT
 from talkgs_cli.runtime import Progress, one_thread
 from talkgs_cli.tracking.closures import Closures
-from talkgs_cli.tracking.landmark_points import OUTER_EYE_LEFT, OUTER_EYE_RIGHT
 from talkgs_cli.tracking.point_appearance import HUBER, Appearance, Band, Floats, Picture
 from talkgs_cli.tracking.surface_points import SurfacePoints
 from talkgs_cli.types import Crop, HeadModel, HeadMotion, Tracking

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from talkgs_cli.tracking.landmark_points import (
+from talkgs_cli.landmark_points import (
     INNER_LIP_LOWER,
     INNER_LIP_UPPER,
     LEFT_EYE,

@@ -12,14 +12,14 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from talkgs_cli.tracking.head_fitting import landmarks_in_parts
-from talkgs_cli.tracking.landmark_points import (
+from talkgs_cli.landmark_points import (
     EYES,
     LIPS_INNER,
     LIPS_OUTER,
     OUTER_EYE_LEFT,
     OUTER_EYE_RIGHT,
 )
+from talkgs_cli.tracking.head_fitting import landmarks_in_parts
 from talkgs_cli.types import HeadModel, Tracking
 
 CHUNK = 256

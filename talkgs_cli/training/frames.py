@@ -16,8 +16,8 @@ from torch import Tensor
 
 from talkgs_cli.errors import BadInput
 from talkgs_cli.frame_rows import middles
+from talkgs_cli.landmark_points import LIPS_OUTER
 from talkgs_cli.speaker import SpeakerFolder
-from talkgs_cli.tracking.landmark_points import LIPS_OUTER
 from talkgs_cli.types import LABELS, Tracking
 
 WINDOW_STEP = 16  # the rasteriser works in tiles of 16 pixels

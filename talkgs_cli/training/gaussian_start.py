@@ -10,10 +10,10 @@ from torch import Tensor
 
 from talkgs_cli.config import FitConfig
 from talkgs_cli.heads.speaker_head import SpeakerHead
+from talkgs_cli.landmark_points import EYES, LIPS_INNER, LIPS_OUTER, OUTER_EYE_LEFT, OUTER_EYE_RIGHT
 from talkgs_cli.rendering.gaussian_head import GaussianHead
 from talkgs_cli.rendering.mesh import rasterize_mesh
 from talkgs_cli.speaker import SpeakerFolder
-from talkgs_cli.tracking.landmark_points import EYES, LIPS_INNER, LIPS_OUTER
 from talkgs_cli.types import LABELS, REGIONS, HeadMotion, Tracking, project
 
 SAMPLES = 24  # frames looked at
@@ -90,7 +90,7 @@ class Start:
         where = self.head.head.landmark_index
         at = {int(index): row for row, index in enumerate(where)}
         features = points[[at[i] for i in (*LIPS_OUTER, *LIPS_INNER, *EYES) if i in at]]
-        iod = (points[at[33]] - points[at[263]]).norm()
+        iod = (points[at[OUTER_EYE_RIGHT]] - points[at[OUTER_EYE_LEFT]]).norm()
         near = torch.cdist(centres, features).min(1).values < NEAR_FEATURE_IOD * iod
         density = torch.where(near, self.config.density_lips_eyes, 1.0)
         for names, value in (

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from talkgs_cli.avatar import Avatar
 from talkgs_cli.config import FitConfig
 from talkgs_cli.errors import BadInput
+from talkgs_cli.landmark_points import EYES, LIPS_INNER, LIPS_OUTER
 from talkgs_cli.metrics.eyes import CLOSED_SHARE, eye_opening
 from talkgs_cli.metrics.lips import opening
 from talkgs_cli.rendering.gaussian_head import GaussianHead
-from talkgs_cli.tracking.landmark_points import EYES, LIPS_INNER, LIPS_OUTER
 from talkgs_cli.training.checkpoint import restore_tensors, tensors_of
 from talkgs_cli.training.density import DensityControl, carried, grown
 from talkgs_cli.training.frames import FrameWindows, TrainingFrame, WantedFrame

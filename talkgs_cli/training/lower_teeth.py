@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkgs_cli.heads.speaker_head import SpeakerHead
+from talkgs_cli.landmark_points import LIPS_INNER
 from talkgs_cli.metrics.lips import opening
 from talkgs_cli.rendering.mesh import rasterize_mesh
 from talkgs_cli.speaker import SpeakerFolder
-from talkgs_cli.tracking.landmark_points import LIPS_INNER
 from talkgs_cli.types import REGIONS, Tracking
 
 LOOKS = 48  # frames looked at

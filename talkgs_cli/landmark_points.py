@@ -1,8 +1,13 @@
-"""Names for the landmarker's 478 points and 52 scores; it computes nothing.
+"""Names for the landmarker's 478 points and 52 scores, and the distance that figures are told in.
 
 Points and scores are those of MediaPipe's face landmarker (Apache-2.0). Left and right are the
 subject's: the right eye appears on the left of the image.
 """
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
 
 LANDMARK_COUNT = 478
 
@@ -73,3 +78,21 @@ BLENDSHAPE_NAMES = (
 )
 """The 52 scores in the network's output order; all but `_neutral` are ARKit's names."""
 # fmt: on
+
+
+def inter_ocular_px(landmarks: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Distance of the outer eye corners in the image.
+
+    Args:
+        landmarks: [..., 478, 2 or 3] pixels.
+
+    Returns:
+        [...] pixels.
+
+    >>> points = np.zeros((478, 2))
+    >>> points[OUTER_EYE_LEFT] = 3, 4
+    >>> float(inter_ocular_px(points))
+    5.0
+    """
+    across = landmarks[..., OUTER_EYE_LEFT, :2] - landmarks[..., OUTER_EYE_RIGHT, :2]
+    return np.linalg.norm(across, axis=-1)
