@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from talkgs_cli.avatar import speaker_head
 from talkgs_cli.config import TranslatorConfig
 from talkgs_cli.media.audio import SAMPLE_RATE_HZ, read_audio
-from talkgs_cli.metrics.lips import silent_frames
+from talkgs_cli.metrics.lips import closed_threshold, silent_frames
 from talkgs_cli.networks.audio_encoder import load_encoder
 from talkgs_cli.networks.base_translator import BaseTranslator
 from talkgs_cli.networks.motion_translator import MotionTranslator
@@ -35,7 +35,6 @@ from talkgs_cli.stages.speak_eyes import widened
 from talkgs_cli.training import translator as training
 from talkgs_cli.training.translator import train_translator
 from talkgs_cli.training.translator_data import opening_direction, silence_features
-from talkgs_cli.training.translator_measure import closed_threshold
 from talkgs_cli.training.translator_parts import Mix
 from talkgs_cli.training.translator_rehearsal import Found
 from talkgs_cli.types import pack_mouth

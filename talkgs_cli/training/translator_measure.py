@@ -8,16 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from talkgs_cli.metrics.lips import closed_threshold
+
 Array = NDArray[np.float32]
-
-# Closed means: within this share of the speaker's 5th..95th percentile of opening.
-CLOSED_SHARE = 0.2
-
-
-def closed_threshold(opening: Array) -> float:
-    """Opening below which this speaker's mouth counts as closed."""
-    low, high = np.quantile(opening, [0.05, 0.95])
-    return float(low + CLOSED_SHARE * (high - low))
 
 
 def behaviour(
