@@ -36,10 +36,6 @@ class BodyMesh:
     quads: NDArray[np.int64]
     groups: NDArray[np.str_]
 
-    def vertices_of(self, group: str) -> NDArray[np.int64]:
-        """Sorted indices of the vertices of a group."""
-        return np.unique(self.quads[self.groups == group])
-
 
 class MakeHumanArchive:
     """The zip, open for reading; use it as a context manager."""

@@ -73,7 +73,10 @@ def read_anatomy(path: Path = ANATOMY) -> Anatomy:
 
 
 def write_anatomy(anatomy: Anatomy, path: Path = ANATOMY) -> None:
-    """Write the table: one landmark a line, so that a change can be read."""
+    """Write the table: one landmark a line, so that a change can be read.
+
+    Called by hand, by the script in docs/heads.md, when mesh, pictures or detector have changed.
+    """
     rows = [
         f"  [{mark}, {a}, {b}, {c}, {u:.4f}, {v:.4f}]"
         for mark, (a, b, c), (u, v, _) in zip(

@@ -73,14 +73,6 @@ def _can_encode(program: str) -> bool:
     return " libx264 " in listing.stdout
 
 
-def ffmpeg_version() -> str:
-    """The first line the program says about itself."""
-    said = subprocess.run(
-        [ffmpeg_program(), "-version"], capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    return said.stdout.partition("\n")[0]
-
-
 @functools.lru_cache(maxsize=4)
 def has_filter(program: str, name: str) -> bool:
     """Whether the program knows a filter."""
