@@ -22,6 +22,7 @@ LIGHT = [
     "runtime.py",
     "config.py",
     "fit_config.py",
+    "inpainting_config.py",
     "assets",
     "speaker.py",
 ]
