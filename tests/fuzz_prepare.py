@@ -1,6 +1,6 @@
 """Damages small videos in many ways and prepares them: no traceback, no hang, nothing half-written.
 
-    python tests/fuzz_prepare.py CLIP --count 300
+    python tests/fuzz_prepare.py CLIP --count 300 --seed 0
 
 A case is a child process forked after the imports, so that it costs little more than the work.
 """
@@ -72,7 +72,7 @@ class Outcome:
 
 
 def damage(data: bytes, rng: random.Random) -> tuple[bytes, str]:
-    """One of ten kinds of damage to a file's bytes."""
+    """One of eleven kinds of damage to a file's bytes."""
     size = len(data)
     kind = rng.choice(
         (

@@ -144,7 +144,7 @@ def heard_phones(samples: Array) -> list[tuple[str, float]]:
 
 
 def folds(voice: Voice, count: int) -> Iterator[tuple[Mask, Mask]]:
-    """Blocks of a eleventh of the clip, the last among them: (judged, learnt from)."""
+    """Blocks of an eleventh of the clip, the last among them: (judged, learnt from)."""
     edges = np.linspace(0, len(voice.mouth), 12).astype(int)
     gap = round(GAP_S * voice.rate)
     for block in np.unique(np.linspace(0, 10, count).round().astype(int)):
