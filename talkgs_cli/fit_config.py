@@ -19,7 +19,7 @@ LIMIT_UNITS = ("pixels", "triangles")
 class FitConfig:
     """How a speaker's Gaussians are optimised. Lengths and learning rates are per crop pixel."""
 
-    preset: str = "standard"
+    preset: str = "custom"
     device: str = "auto"
     seed: int = 0
     # Optimiser steps, one frame each.

@@ -19,11 +19,11 @@ TINY = FitConfig(
 )
 
 
-def trainer_on(folder: Path, device: str) -> GaussianTrainer:
+def trainer_on(folder: Path, device: str, config: FitConfig = TINY) -> GaussianTrainer:
     speaker = SpeakerFolder.open_(folder)
     tracking = speaker.load_tracking()
     train = training_frames(speaker, tracking)
-    return new_trainer(FitJob(speaker, tracking, train, TINY, device, SilentProgress()))
+    return new_trainer(FitJob(speaker, tracking, train, config, device, SilentProgress()))
 
 
 def gradients_of_first_step(trainer: GaussianTrainer) -> dict[str, torch.Tensor]:
@@ -47,6 +47,17 @@ def test_a_step_on_the_card_agrees_with_one_on_the_cpu(prepared_speaker: Path):
         pytest.skip(gsplat_status().reason)
     on_card = gradients_of_first_step(trainer_on(prepared_speaker, "cuda"))
     assert_alike(gradients_of_first_step(trainer_on(prepared_speaker, "cpu")), on_card)
+
+
+@pytest.mark.gpu
+def test_gaussians_are_split_and_pruned_on_the_card(prepared_speaker: Path):
+    if not gsplat_status().usable:
+        pytest.skip(gsplat_status().reason)
+    growing = replace(TINY, densify_every=4, densify_gradient=0.0, max_gaussians=700)
+    trainer = trainer_on(prepared_speaker, "cuda", growing)
+    list(trainer.run(lambda entry: None))
+    assert len(trainer.gaussians) > TINY.gaussians
+    assert all(p.is_cuda and torch.isfinite(p).all() for p in trainer.gaussians.parameters())
 
 
 def test_a_step_in_plain_torch_agrees_with_the_fused_one(prepared_speaker: Path, monkeypatch):
