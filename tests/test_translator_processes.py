@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from ctypes.util import find_library
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +98,10 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("flite") is None or find_library("espeak-ng") is None,
+    reason="flite and espeak-ng are not installed",
+)
 def test_the_launched_command_writes_and_tells_once(tmp_path: Path) -> None:
     small_corpus().save(tmp_path / "lips-corpus.safetensors")
     command = ["-m", "talkgs_cli", "translator", "train", "--synthetic", "--out", "lips"]
