@@ -20,6 +20,7 @@ from talkgs_cli.frame_rows import in_parts
 from talkgs_cli.heads import load_head
 from talkgs_cli.heads.speaker_head import SpeakerHead
 from talkgs_cli.rendering import rasterize
+from talkgs_cli.rendering.exposure import Exposure
 from talkgs_cli.rendering.gaussian_head import CODE_SIZE, GaussianHead
 from talkgs_cli.rendering.grain import Grain
 from talkgs_cli.runtime import atomic_path
@@ -99,6 +100,7 @@ class Avatar:
         tracking: Tracking,
         crop: Crop,
         grain: float = 0.0,
+        exposure: Exposure | None = None,
     ) -> None:
         self.head = head
         self.gaussians = gaussians
@@ -106,6 +108,7 @@ class Avatar:
         self.tracking = tracking
         self.crop = crop
         self.grain = Grain(grain, crop.size)
+        self.exposure = exposure or Exposure()
         intrinsics = crop.intrinsics(tracking.intrinsics.numpy())
         self.intrinsics = torch.from_numpy(intrinsics).float()  # [3, 3]
 
@@ -134,20 +137,24 @@ class Avatar:
         code = DrivingCode(
             **{name[5:]: state.pop(name) for name in list(state) if name.startswith("code.")}
         )
-        # Fits from before there were such things have neither.
+        # Fits from before there were such things have none of them.
         grain = float(state.pop("grain", 0.0))
+        gains = state.pop("exposure", None)
+        exposure = Exposure(None if gains is None else gains.numpy())
         head = speaker_head(tracking, float(state.pop("lower_teeth_m", 0.0)))
         gaussians = GaussianHead.from_state(state)
-        return cls(head, gaussians, code, tracking, speaker.crop, grain)
+        return cls(head, gaussians, code, tracking, speaker.crop, grain, exposure)
 
     def save(self, path: Path) -> None:
-        """Write the deployable part: Gaussians, bases, networks, driving code, teeth and grain."""
+        """Write the deployable part: Gaussians, networks, driving code, teeth, grain, exposure."""
         from safetensors.torch import save_file
 
         state = {name: value.contiguous() for name, value in self.gaussians.state_dict().items()}
         state |= {f"code.{name}": value.contiguous() for name, value in vars(self.code).items()}
         state["grain"] = torch.tensor(self.grain.strength)
         state["lower_teeth_m"] = torch.tensor(self.head.lower_teeth_m)
+        if self.exposure.gains is not None:
+            state["exposure"] = torch.from_numpy(self.exposure.gains)
         with atomic_path(path) as partial:
             save_file(state, partial, {"head": self.tracking.head})
 
@@ -163,7 +170,10 @@ class Avatar:
 
     @torch.no_grad()
     def render(self, motion: HeadMotion) -> Iterator[tuple[NDArray[np.float32], ...]]:
-        """Yield (rgb [S, S, 3] premultiplied by alpha, alpha [S, S]) of each frame of a motion."""
+        """Yield (rgb [S, S, 3] premultiplied by alpha, alpha [S, S]) of each frame of a motion.
+
+        They are in the clip's average light; `exposure` lays them on a frame.
+        """
         device = self.gaussians.offset.device
         black, intrinsics = torch.zeros(1, 3, device=device), self.intrinsics[None].to(device)
         for start in range(0, len(motion), 64):

@@ -62,8 +62,9 @@ class FitConfig:
     embedding: str = "modes"
     # With "head": a small shape residual per frame as well.
     shape_residual: bool = False
-    # Gain and offset of every colour channel per training frame.
-    exposure: bool = False
+    # Where the light of the clip changes, renders follow it: a gain of every colour channel per
+    # frame, measured before the fit.
+    exposure: bool = True
     # Gaussians are this much denser round lips and eyes, on teeth and eyeballs, and on the tongue.
     density_lips_eyes: float = 2.5
     density_teeth_eyeballs: float = 4.0
@@ -114,7 +115,6 @@ class FitConfig:
     lr_w_rot: float = 1e-3
     lr_w_color: float = 1e-3
     lr_motion: float = 5e-2
-    lr_exposure: float = 5e-2
     # The paper's rates of the head embedding, used by embedding "head".
     lr_shape: float = 1e-4
     lr_expression: float = 1e-3
@@ -194,6 +194,7 @@ PAPER = FitConfig(
     shut_eye_share=0.0,
     rigid_teeth=False,
     place_teeth=False,
+    exposure=False,
     grain=False,
     embedding="head",
     shape_residual=True,

@@ -82,7 +82,6 @@ EVERYTHING = replace(
     validation_share=0.25,
     validate_every=8,
     mean_of_steps=8,
-    exposure=True,
     embedding="head",
     densify_every=6,
     densify_gradient=0.0,
@@ -278,12 +277,11 @@ def test_without_blendshapes_gaussians_only_follow_their_triangles(speaker: Spea
 
 
 def test_the_paper_s_embedding_learns_the_head_s_own_parameters(speaker: SpeakerFolder):
-    trainer, _ = steps_of(speaker, embedding="head", shape_residual=True, exposure=True)
-    learnt = trainer.per_frame["embedding"]
+    trainer, _ = steps_of(speaker, embedding="head", shape_residual=True)
+    learnt = trainer.embedding
     for name in ("expression", "jaw", "orient", "translation", "shape"):
         assert getattr(learnt, name).any(), name
-    assert trainer.per_frame["exposure"].rows.any()
-    assert "embedding" not in steps_of(speaker, embedding="off")[0].per_frame
+    assert steps_of(speaker, embedding="off")[0].embedding is None
 
 
 def test_a_frame_is_corrected_for_its_first_fifteen_visits(speaker: SpeakerFolder):
@@ -301,7 +299,7 @@ def test_a_frame_is_corrected_for_its_first_fifteen_visits(speaker: SpeakerFolde
 
 def test_a_frame_s_correction_moves_only_when_the_frame_is_seen(speaker: SpeakerFolder):
     trainer, frames = steps_of(speaker, steps=6)
-    rows = trainer.per_frame["embedding"].rows
+    rows = trainer.embedding.rows
     seen = {trainer.objective.row_of[frame.index] for frame in frames}
     assert set(torch.nonzero(rows.any(1))[:, 0].tolist()) == seen
     # One visit moves a number by the rate at most; the rate falls.

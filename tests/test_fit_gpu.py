@@ -14,9 +14,7 @@ from talkgs_cli.stages.fit_folder import FitJob, training_frames
 from talkgs_cli.stages.fit_gaussians import new_trainer
 from talkgs_cli.training.gaussians import GaussianTrainer
 
-TINY = FitConfig(
-    iterations=20, gaussians=600, lpips_weight=0.0, motion_from=0.0, exposure=True, coarse_until=0.0
-)
+TINY = FitConfig(iterations=20, gaussians=600, lpips_weight=0.0, motion_from=0.0, coarse_until=0.0)
 
 
 def trainer_on(folder: Path, device: str, config: FitConfig = TINY) -> GaussianTrainer:
@@ -30,7 +28,7 @@ def gradients_of_first_step(trainer: GaussianTrainer) -> dict[str, torch.Tensor]
     frame = trainer.windows.load(int(trainer.train[0])).to(trainer.device)
     trainer.objective.loss(frame, 0, 1.0).backward()
     found = {n: p.grad for n, p in trainer.gaussians.named_parameters() if p.grad is not None}
-    found["rows"] = trainer.per_frame["embedding"].rows.grad.to_dense()
+    found["rows"] = trainer.embedding.rows.grad.to_dense()
     return {name: gradient.cpu() for name, gradient in found.items()}
 
 

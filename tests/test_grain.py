@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from talkgs_cli.rendering.exposure import Exposure
 from talkgs_cli.rendering.grain import Grain, finest
 from talkgs_cli.training.grain import SHARE, measure_grain
 from talkgs_cli.types import LABELS
@@ -47,6 +48,7 @@ def test_what_renders_lack_is_measured_on_skin(noise: float):
     speaker = SimpleNamespace(frame=lambda t: frames[t], label=lambda t: label)
     avatar = SimpleNamespace(
         tracking=SimpleNamespace(motion=SimpleNamespace(at=lambda rows: rows)),
+        exposure=Exposure(),
         render=lambda rows: ((smooth, np.ones((SIZE, SIZE), np.float32)) for _ in rows),
     )
     found = measure_grain(avatar, speaker, range(4)) * 255  # type: ignore[arg-type]
@@ -60,6 +62,7 @@ def test_a_sharper_render_gets_none():
     sharp = np.random.default_rng(0).random((SIZE, SIZE, 3), np.float32)
     avatar = SimpleNamespace(
         tracking=SimpleNamespace(motion=SimpleNamespace(at=lambda rows: rows)),
+        exposure=Exposure(),
         render=lambda rows: ((sharp, np.ones((SIZE, SIZE), np.float32)) for _ in rows),
     )
     speaker = SimpleNamespace(frame=lambda t: flat, label=lambda t: label)

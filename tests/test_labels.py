@@ -90,10 +90,13 @@ def test_skin_keeps_a_distance_from_the_outline() -> None:
     assert min(distance) > 1.0
 
 
-def test_a_collar_is_not_neck_but_a_shadowed_neck_is() -> None:
+@pytest.mark.parametrize("grey", [False, True], ids=["colour", "grey"])
+def test_a_collar_is_not_neck_but_a_shadowed_neck_is(grey: bool) -> None:
     frame = painted()
     frame[188:] = (240, 240, 245)  # white collar
     frame[172:180] = tuple(int(c * 0.55) for c in SKIN_TONE)  # the chin's shadow
+    if grey:
+        frame[:] = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None]
     labels = label_image(frame, drawn_face(), whole_person())
     assert (labels[174:178, 118:138] == LABELS["neck"]).all()
     assert not (labels[193:] == LABELS["neck"]).any()

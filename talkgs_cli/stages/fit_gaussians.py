@@ -12,11 +12,13 @@ from typing import IO
 import torch
 
 from talkgs_cli.avatar import Avatar, DrivingCode, posed_landmarks, speaker_head
+from talkgs_cli.rendering.exposure import Exposure
 from talkgs_cli.rendering.grain import Grain
 from talkgs_cli.runtime import Progress, disk_errors, seed_everything
 from talkgs_cli.stages.fit_folder import FitJob, forget_after
 from talkgs_cli.stages.fit_pictures import write_preview
 from talkgs_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from talkgs_cli.training.exposure import measure_exposure
 from talkgs_cli.training.frames import FrameWindows
 from talkgs_cli.training.gaussian_start import Start
 from talkgs_cli.training.gaussians import GaussianTrainer, landmark_weights
@@ -101,7 +103,8 @@ def new_trainer(job: FitJob) -> GaussianTrainer:
     points = posed_landmarks(head, motion)
     weights = landmark_weights(head.head.landmark_index)
     code = DrivingCode.fit(points, motion.world_to_camera, weights)
-    avatar = Avatar(head, gaussians, code, tracking, speaker.crop)
+    light = measure_exposure(speaker, tracking, job.progress) if config.exposure else Exposure()
+    avatar = Avatar(head, gaussians, code, tracking, speaker.crop, exposure=light)
     windows = FrameWindows(speaker, tracking, learnt.tolist(), config.mouth_weight)
     device = torch.device(job.device)
     return GaussianTrainer(avatar, windows, learnt, config, judged.tolist(), device)

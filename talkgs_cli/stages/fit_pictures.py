@@ -51,8 +51,9 @@ def comparisons(
     motion = avatar.tracking.motion.at(torch.tensor(list(frames), dtype=torch.long))
     for row, (index, (rgb, alpha)) in enumerate(zip(frames, avatar.render(motion), strict=True)):
         under = avatar.reference_for(motion.at(slice(row, row + 1)), train)
-        composite = compositor.paste(rgb, alpha, speaker.frame(under), speaker.label(under))
-        alone = rgb + GREY * (1 - alpha[..., None])
+        lit = avatar.exposure.laid_on(rgb, under)
+        composite = compositor.paste(lit, alpha, speaker.frame(under), speaker.label(under))
+        alone = avatar.exposure.laid_on(rgb, index) + GREY * (1 - alpha[..., None])
         render = np.clip(alone * 255 + 0.5, 0, 255).astype(np.uint8)
         yield Comparison(index, speaker.frame(index), render, composite)
 

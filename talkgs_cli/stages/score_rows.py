@@ -87,15 +87,17 @@ class SpeakerRows:
         for row, renders in self._renders.items():
             rgb, alpha = next(renders)
             weight = self.compositor.share(alpha, original.shape[:2], label)
-            yield MadeFrame(row, self.compositor.paste(rgb, alpha, original, label), 1 - weight)
+            lit = self.avatar.exposure.laid_on(rgb, index)
+            yield MadeFrame(row, self.compositor.paste(lit, alpha, original, label), 1 - weight)
             if row == "tracked":
                 here = self._tracked.at(slice(self._asked, self._asked + 1))
                 under = self.avatar.reference_for(here, self.train)
                 reference, bare = self._reference_frame(under), self.speaker.label(under)
-                made = self.joiner.paste(rgb, alpha, reference, bare)
+                lit = self.avatar.exposure.laid_on(rgb, under)
+                made = self.joiner.paste(lit, alpha, reference, bare)
                 yield MadeFrame("composite", made, 0.0)
                 if self.joiner.inpainter is not None:
-                    made = self.compositor.paste(rgb, alpha, reference, bare)
+                    made = self.compositor.paste(lit, alpha, reference, bare)
                     yield MadeFrame("composite_feathered", made, 0.0)
         yield self._warper.warp(index, original)
         self._asked += 1

@@ -165,7 +165,10 @@ class Performance:
                 places = torch.tensor(list(islice(positions, len(mouth))))
                 motion = self._motion(mouth, places, first)
                 first += len(mouth)
-                for rgb, alpha in self.clock.over("render", self._avatar.render(motion)):
+                renders = self.clock.over("render", self._avatar.render(motion))
+                for under, (rgb, alpha) in zip(places.tolist(), renders, strict=True):
+                    if self._background is None:
+                        rgb = self._avatar.exposure.laid_on(rgb, under)
                     yield Rendered(rgb, alpha)
 
     def _motion(self, mouth: Tensor, places: Tensor, first: int) -> HeadMotion:

@@ -21,6 +21,7 @@ NECK_RIM = 0.07  # face heights under the jaw line that are neck whatever their 
 NECK_OVERLAP = 0.06  # face heights that the strip reaches up under the jaw line
 NECK_COLOUR = 3.5  # standard deviations of the face's own chroma
 DARKEST_SKIN = 0.3  # of the face's brightness; below it a neck can't be told from a dark coat
+BRIGHTEST_SKIN = 1.3  # of it; in a video without colour, a brighter neck is a white collar
 CHROMA_FLOOR = 3.0  # smallest standard deviation, 8-bit units: compression moves colours this far
 NECK_WIDTH = 0.80  # of the jaw, at the strip's lower end
 NECK_JAW = JAW_LINE[3:-3]  # from jaw corner to jaw corner: above them there is no neck
@@ -98,7 +99,13 @@ def _skin_coloured(
     off_red = (red - 128 - tone[0] * share) / spread[0]
     off_blue = (blue - 128 - tone[1] * share) / spread[1]
     alike = np.zeros(asked.shape, np.uint8)
-    alike[asked] = (off_red**2 + off_blue**2 < NECK_COLOUR**2) & (brightness > DARKEST_SKIN * light)
+    colourless = np.hypot(*tone) < CHROMA_FLOOR
+    brightest = BRIGHTEST_SKIN * light if colourless else np.inf
+    alike[asked] = (
+        (off_red**2 + off_blue**2 < NECK_COLOUR**2)
+        & (brightness > DARKEST_SKIN * light)
+        & (brightness < brightest)
+    )
     found = np.zeros_like(candidates)
     found[box] = cv2.medianBlur(alike, BLUR_PX).astype(bool) & asked
     return found

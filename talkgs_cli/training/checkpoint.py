@@ -24,8 +24,8 @@ NUMBERS = ("step", "spent_s", "smooth", "lowest", "bad_steps", "rollbacks", "bes
 def tensors_of(trainer: GaussianTrainer) -> dict[str, Tensor]:
     """Everything that changes from step to step, not copied."""
     state = {f"model.{k}": v for k, v in trainer.gaussians.state_dict().items()}
-    for name, module in trainer.per_frame.items():
-        state |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
+    if trainer.embedding is not None:
+        state |= {f"embedding.{k}": v for k, v in trainer.embedding.state_dict().items()}
     for kind, optimizer in trainer.optimizers.items():
         for index, entry in optimizer.state_dict()["state"].items():
             # SparseAdam counts its steps in a plain number.
@@ -39,8 +39,8 @@ def tensors_of(trainer: GaussianTrainer) -> dict[str, Tensor]:
 def restore_tensors(trainer: GaussianTrainer, state: dict[str, Tensor]) -> None:
     """Put back what `tensors_of` gave."""
     trainer.use(GaussianHead.from_state(part(state, "model.")).to(trainer.device))
-    for name, module in trainer.per_frame.items():
-        module.load_state_dict(part(state, f"{name}."))
+    if trainer.embedding is not None:
+        trainer.embedding.load_state_dict(part(state, "embedding."))
     for kind, optimizer in trainer.optimizers.items():
         entries: dict[int, dict[str, Any]] = {}
         for name, value in part(state, f"{kind}.").items():

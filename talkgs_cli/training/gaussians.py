@@ -24,7 +24,7 @@ from talkgs_cli.rendering.gaussian_head import GaussianHead
 from talkgs_cli.training.checkpoint import restore_tensors, tensors_of
 from talkgs_cli.training.density import DensityControl, carried, grown
 from talkgs_cli.training.frames import FrameWindows, TrainingFrame, WantedFrame
-from talkgs_cli.training.head_embedding import Exposure, PerFrame, make_embedding
+from talkgs_cli.training.head_embedding import make_embedding
 from talkgs_cli.training.objective import Objective
 
 RATES = {
@@ -80,11 +80,8 @@ class GaussianTrainer:
         self.avatar, self.windows, self.train, self.config = avatar, windows, train, config
         self.device = device or torch.device("cpu")
         row_of = {int(frame): row for row, frame in enumerate(train)}
-        embedding = make_embedding(avatar, train, config)
-        exposure = Exposure(len(train)) if config.exposure else None
-        found: dict[str, PerFrame | None] = {"embedding": embedding, "exposure": exposure}
-        self.per_frame: dict[str, PerFrame] = {k: v for k, v in found.items() if v is not None}
-        self.objective = Objective(avatar, embedding, exposure, row_of, config, self.device)
+        self.embedding = make_embedding(avatar, train, config)
+        self.objective = Objective(avatar, self.embedding, row_of, config, self.device)
         draws = self._draws()
         self.drawn = train.repeat_interleave(draws)
         self.draws_of = dict(zip(train.tolist(), draws.tolist(), strict=True))  # in an epoch
@@ -134,9 +131,8 @@ class GaussianTrainer:
             if config.blendshapes or name not in BLENDSHAPES
         ]
         rows = [
-            {"params": [getattr(module, tensor)], "name": f"{which}.{tensor}", "rate": rate}
-            for which, module in self.per_frame.items()
-            for tensor, rate in module.rates().items()
+            {"params": [getattr(self.embedding, tensor)], "name": tensor, "rate": rate}
+            for tensor, rate in (self.embedding.rates() if self.embedding else {}).items()
         ]
         self.full_rates = [
             float(getattr(config, str(group.pop("rate")))) for group in (*groups, *rows)

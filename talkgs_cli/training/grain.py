@@ -41,7 +41,8 @@ def measure_grain(avatar: Avatar, speaker: SpeakerFolder, frames: Sequence[int])
         skin = cv2.erode(skin.astype(np.uint8), np.ones((2 * FROM_EDGE_PX + 1,) * 2)).astype(bool)
         if skin.any():
             real = _light(speaker.frame(index).astype(np.float32) / 255)
-            lacking.append(finest(real)[skin].var() - finest(_light(rgb))[skin].var())
+            render = _light(avatar.exposure.laid_on(rgb, index))
+            lacking.append(finest(real)[skin].var() - finest(render)[skin].var())
     return float(min(SHARE * np.sqrt(max(np.mean(lacking), 0.0)), MOST)) if lacking else 0.0
 
 

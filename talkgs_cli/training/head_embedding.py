@@ -21,11 +21,10 @@ VERTEX_MODES = 20  # of "modes", besides the six numbers of the pose
 # One unit of "modes": radians, pixels, standard deviations of a vertex mode.
 MODE_UNITS = (0.01,) * 3 + (0.5,) * 3 + (0.3,) * VERTEX_MODES
 KEPT_SMALL = 1e-3  # weight of a row's mean square
-EXPOSURE_UNIT = 0.02  # of a gain, of an offset
 
 
-class PerFrame(nn.Module, ABC):
-    """Rows of corrections, one per training frame."""
+class HeadEmbedding(nn.Module, ABC):
+    """Rows of corrections of the head, one per training frame."""
 
     def row(self, name: str, index: int) -> Tensor:
         """One row of a learnable tensor; its gradient touches no other."""
@@ -38,10 +37,6 @@ class PerFrame(nn.Module, ABC):
     @abstractmethod
     def cost(self, row: int) -> Tensor:
         """What a correction costs, so that it stays small."""
-
-
-class HeadEmbedding(PerFrame):
-    """Corrections of the head."""
 
     @abstractmethod
     def vertices(self, motion: HeadMotion, row: int) -> Tensor:
@@ -139,25 +134,3 @@ def shape_basis(avatar: Avatar) -> Tensor:
     count = len(shapes)
     rest = head.vertices(shapes, torch.zeros(count, head.expression_count), torch.zeros(count, 3))
     return (rest[1:] - rest[0]).flatten(1)
-
-
-class Exposure(PerFrame):
-    """Gain and offset of each colour channel per training frame: cameras adjust themselves."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.rows = nn.Parameter(torch.zeros(count, 6))  # gain and offset of red, green, blue
-
-    def rates(self) -> dict[str, str]:
-        """One tensor."""
-        return {"rows": "lr_exposure"}
-
-    def apply_to(self, image: Tensor, row: int) -> Tensor:
-        """[3, h, w] as the camera of that frame would have shown it."""
-        change = (self.row("rows", row) * EXPOSURE_UNIT).view(2, 3, 1, 1)
-        gain, offset = change.to(image.device)
-        return image * (1 + gain) + offset
-
-    def cost(self, row: int) -> Tensor:
-        """Mean square, in units."""
-        return KEPT_SMALL * self.row("rows", row).square().mean()

@@ -107,6 +107,7 @@ class PairMaker:
         renders = self.avatar.render(self.avatar.tracking.motion.at(targets))
         for pair, (rgb, alpha) in zip(pairs, renders, strict=True):
             real = self.speaker.frame(pair.target)
+            rgb = self.avatar.exposure.laid_on(rgb, pair.target)
             reference, label = self._underneath(pair, real)
             small_alpha = shrink(alpha, self.grid.factor)
             corner = self.grid.corner(small_alpha)
@@ -123,7 +124,10 @@ class PairMaker:
     def _underneath(self, pair: Pair, real: Bytes) -> tuple[Bytes, Bytes]:
         """What lies under the render, and its labels."""
         matrix = self.alignment(pair)
-        other = _warped(self.speaker.frame(pair.reference), matrix, cv2.INTER_CUBIC)
+        other = self.speaker.frame(pair.reference)
+        # In `speak` face and surroundings are in one light.
+        other = self.avatar.exposure.moved(other, pair.reference, pair.target)
+        other = _warped(other, matrix, cv2.INTER_CUBIC)
         other_label = _warped(self.speaker.label(pair.reference), matrix, cv2.INTER_NEAREST)
         if not pair.face_only:
             return other, other_label

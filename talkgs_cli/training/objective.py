@@ -18,7 +18,7 @@ from talkgs_cli.rendering import rasterize
 from talkgs_cli.rendering.gaussian_head import GaussianHead, PosedGaussians
 from talkgs_cli.rendering.ssim import ssim
 from talkgs_cli.training.frames import Box, TrainingFrame
-from talkgs_cli.training.head_embedding import Exposure, HeadEmbedding
+from talkgs_cli.training.head_embedding import HeadEmbedding
 
 
 class Objective:
@@ -27,8 +27,7 @@ class Objective:
     Args:
         avatar: Head, track and Gaussians; the Gaussians may be replaced while a fit runs.
         embedding: Corrections of the track, or None.
-        exposure: Corrections of the camera, or None.
-        row_of: Row of each training frame in those.
+        row_of: Row of each training frame in it.
         config: Weights.
         device: Where the Gaussians are; the head is posed on the CPU.
     """
@@ -37,12 +36,11 @@ class Objective:
         self,
         avatar: Avatar,
         embedding: HeadEmbedding | None,
-        exposure: Exposure | None,
         row_of: dict[int, int],
         config: FitConfig,
         device: torch.device,
     ) -> None:
-        self.avatar, self.embedding, self.exposure = avatar, embedding, exposure
+        self.avatar, self.embedding = avatar, embedding
         self.row_of, self.config, self.device = row_of, config, device
         self.codes = avatar.codes(avatar.tracking.motion)  # [T, 16]
         self.lpips = LPIPS("alex").to(device) if config.lpips_weight else None
@@ -87,8 +85,8 @@ class Objective:
         if counting:
             self.means2d = meta["means2d"]
         image, alpha = colors[0].permute(2, 0, 1), alphas[0, ..., 0]
-        if embedded and self.exposure is not None:
-            image = self.exposure.apply_to(image, self.row_of[frame.index])
+        if (gains := self.avatar.exposure.gains) is not None:
+            image = image * torch.from_numpy(gains[frame.index]).to(image)[:, None, None]
         return image, alpha, posed
 
     def loss(
@@ -118,11 +116,8 @@ class Objective:
             box = lpips_box(frame, config, generator)
             perceptual = self.lpips(seen[None, :, *box], frame.image[None, :, *box])[0]
             loss = loss + config.lpips_weight * perceptual
-        if embedded:
-            row = self.row_of[frame.index]
-            for part in (self.embedding, self.exposure):
-                if part is not None:
-                    loss = loss + part.cost(row).to(self.device)
+        if embedded and self.embedding is not None:
+            loss = loss + self.embedding.cost(self.row_of[frame.index]).to(self.device)
         return loss + self.regularisers(posed)
 
     def image_terms(self, seen: Tensor, frame: TrainingFrame) -> Tensor:

@@ -1,0 +1,136 @@
+"""Measures how the light changes in a clip: skin, point by point, against its usual colour.
+
+Learning it beside the Gaussians does not work: their blendshapes would explain the light by the
+mouth that went with it. So it is measured before the fit, from pixels alone.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from talkgs_cli.heads import load_head
+from talkgs_cli.rendering.exposure import Exposure
+from talkgs_cli.runtime import Progress
+from talkgs_cli.speaker import SpeakerFolder
+from talkgs_cli.tracking.surface_points import SurfacePoints
+from talkgs_cli.types import LABELS, HeadMotion, Tracking
+
+POINTS = 1000
+FACING = 0.35  # cosine of the steepest angle at which a point is looked at
+BLUR_PX = 5  # pores and noise are not light
+DARKEST = 8.0  # 8-bit steps; a darker channel tells no ratio
+LEARNING_FRAMES = 200
+ROUNDS = 3  # usual colours and gains in turn
+LEAST_POINTS = 20
+# A clip whose gains spread less than this is lit steadily: turning the head makes as much.
+STEADY = 0.015
+CHUNK = 64  # frames at once
+WORKERS = 2
+
+Floats = NDArray[np.float32]
+
+
+def measure_exposure(speaker: SpeakerFolder, tracking: Tracking, progress: Progress) -> Exposure:
+    """Look at the skin of some frames and, where the light changes, of all.
+
+    Round the mouth nothing is looked at: what is said must not change the light.
+
+    Args:
+        speaker: Its crop frames are looked at.
+        tracking: Of the whole clip.
+        progress: Told where the light changes.
+
+    Returns:
+        A gain for every frame; those without a face get their neighbours'.
+    """
+    valid = np.flatnonzero(tracking.valid.numpy())
+    some = valid[np.unique(np.linspace(0, len(valid) - 1, LEARNING_FRAMES).astype(int))]
+    skin = _Skin(speaker, tracking)
+    colours = skin.colours(some)
+    usual, gains = _usual(colours)
+    spread = float(np.sqrt(np.nanmean((gains - np.nanmean(gains, axis=0)) ** 2)))
+    if not spread >= STEADY:
+        return Exposure()
+    progress.note(f"The light of this clip changes by {100 * spread:.0f} %: the face follows it.")
+    found = np.full((len(valid), 3), np.nan, np.float32)
+    with progress.stage("Measuring the light", len(valid)) as advance:
+        for start in range(0, len(valid), CHUNK):
+            part = slice(start, start + CHUNK)
+            found[part] = _gains(skin.colours(valid[part]), usual)
+            advance(len(valid[part]))
+    found -= np.nanmean(found, axis=0)
+    known = np.isfinite(found).all(axis=1)
+    every = np.arange(len(tracking.valid))
+    logs = [np.interp(every, valid[known], found[known, channel]) for channel in range(3)]
+    return Exposure(np.exp(np.stack(logs, axis=1)).astype(np.float32))
+
+
+class _Skin:
+    """Samples the colour of points on the skin."""
+
+    def __init__(self, speaker: SpeakerFolder, tracking: Tracking) -> None:
+        self.speaker, self.tracking = speaker, tracking
+        settled = load_head(tracking.head).settle(tracking.shape)
+        self.points = SurfacePoints(settled, tracking.corrective_basis, POINTS, seed=0)
+        self.intrinsics = speaker.crop.intrinsics(tracking.intrinsics.numpy())
+
+    def colours(self, frames: NDArray[np.integer]) -> Floats:
+        """[B, K, 3] logarithms of the colours; NaN where no skin is seen."""
+        found = np.full((len(frames), POINTS, 3), np.nan, np.float32)
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="light") as pool:
+            for start in range(0, len(frames), CHUNK):
+                part = frames[start : start + CHUNK]
+                motion = self.tracking.motion.at(torch.from_numpy(part))
+                looks = zip(part.tolist(), *self._projected(motion), strict=True)
+                found[start : start + CHUNK] = list(pool.map(lambda look: self._look(*look), looks))
+        return found
+
+    def _projected(self, motion: HeadMotion) -> tuple[Floats, NDArray[np.bool_]]:
+        """[B, K, 2] pixels and [B, K] whether a point faces the camera, away from the mouth."""
+        points, normals = self.points.posed(motion)
+        pose = motion.world_to_camera.numpy()
+        turned = pose[:, None, :3, :3]
+        camera = (turned @ points[..., None])[..., 0] + pose[:, None, :3, 3]
+        away = ((turned @ normals[..., None])[..., 0] * camera).sum(-1)
+        facing = away < -FACING * np.linalg.norm(camera, axis=-1)
+        pixels = camera @ self.intrinsics.T
+        return pixels[..., :2] / pixels[..., 2:], facing & ~self.points.round_mouth
+
+    def _look(self, frame: int, pixels: Floats, facing: NDArray[np.bool_]) -> Floats:
+        """[K, 3] of one frame."""
+        image = cv2.blur(self.speaker.frame(frame), (BLUR_PX, BLUR_PX))
+        skin = (self.speaker.label(frame) == LABELS["skin"]).astype(np.uint8)
+        skin = np.asarray(cv2.erode(skin, np.ones((BLUR_PX, BLUR_PX))), np.uint8)
+        place = (pixels - 0.5).astype(np.float32)[None]  # OpenCV counts pixel centres from 0
+        x, y = place[..., 0], place[..., 1]
+        seen = cv2.remap(skin, x, y, cv2.INTER_NEAREST)[0].astype(bool) & facing
+        colours = cv2.remap(image, x, y, cv2.INTER_LINEAR)[0].astype(np.float32)
+        return np.where(seen[:, None], np.log(np.maximum(colours, DARKEST)), np.float32(np.nan))
+
+
+def _usual(colours: Floats) -> tuple[Floats, Floats]:
+    """([K, 3] usual logarithms of the points, [B, 3] of the gains), found in turn."""
+    gains = np.zeros((len(colours), 3), np.float32)
+    for _ in range(ROUNDS):
+        usual = _median(colours - gains[:, None], axis=0)
+        gains = _gains(colours, usual)
+    return usual, gains
+
+
+def _gains(colours: Floats, usual: Floats) -> Floats:
+    """[B, 3] logarithms of the gains; NaN where too little skin is seen."""
+    gains = _median(colours - usual, axis=1)
+    few = np.isfinite(colours[..., 0]).sum(axis=1) < LEAST_POINTS
+    gains[few] = np.nan
+    return gains
+
+
+def _median(values: Floats, axis: int) -> Floats:
+    """Median of what is known; NaN where nothing is."""
+    hidden = np.ma.masked_invalid(values)
+    return np.asarray(np.ma.median(hidden, axis=axis).filled(np.nan), np.float32)
