@@ -64,7 +64,7 @@ class FitConfig:
     shape_residual: bool = False
     # Where the light of the clip changes, renders follow it: a gain of every colour channel per
     # frame, measured before the fit.
-    exposure: bool = True
+    follow_light: bool = True
     # Gaussians are this much denser round lips and eyes, on teeth and eyeballs, and on the tongue.
     density_lips_eyes: float = 2.5
     density_teeth_eyeballs: float = 4.0
@@ -194,7 +194,7 @@ PAPER = FitConfig(
     shut_eye_share=0.0,
     rigid_teeth=False,
     place_teeth=False,
-    exposure=False,
+    follow_light=False,
     grain=False,
     embedding="head",
     shape_residual=True,

@@ -18,6 +18,7 @@ from talkgs_cli.config import InpaintingConfig
 from talkgs_cli.errors import BadInput
 from talkgs_cli.metrics.lips import opening
 from talkgs_cli.networks.inpainting import InpaintingDescription, InpaintingGenerator
+from talkgs_cli.rendering.exposure import Exposure
 from talkgs_cli.runtime import SilentProgress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.stages import fit_inpainting as module
@@ -190,7 +191,7 @@ def test_the_frame_underneath_is_another_one_brought_to_the_same_pose(fitted_spe
     frames = job.train.tolist()
     alignment = Alignment(avatar.head, avatar.tracking, avatar.intrinsics)
     openings = opening(avatar.tracking.landmarks)
-    chooser = PairChooser(speaker, alignment, openings, frames[:-20])
+    chooser = PairChooser(speaker, alignment, openings, frames[:-20], Exposure())
     pairs = chooser.choose(frames[-20:], seed=0) + chooser.choose(frames[:5], seed=0)
     points = speaker.crop.to_crop(avatar.tracking.landmarks[:, [33, 263, 1, 168], :2])
     left = []
@@ -209,7 +210,9 @@ def test_chosen_frames_agree_round_the_face(fitted_speaker: Path):
     job, avatar = job_of(speaker)
     frames = job.train.tolist()
     alignment = Alignment(avatar.head, avatar.tracking, avatar.intrinsics)
-    chooser = PairChooser(speaker, alignment, opening(avatar.tracking.landmarks), frames)
+    chooser = PairChooser(
+        speaker, alignment, opening(avatar.tracking.landmarks), frames, Exposure()
+    )
     whole = [pair for pair in chooser.choose(frames[40:60], seed=0) if not pair.face_only]
     for pair in whole:
         others = [
@@ -226,7 +229,9 @@ def test_most_faces_underneath_have_another_mouth(fitted_speaker: Path):
     frames = job.train.tolist()
     openings = opening(avatar.tracking.landmarks)
     alignment = Alignment(avatar.head, avatar.tracking, avatar.intrinsics)
-    pairs = PairChooser(speaker, alignment, openings, frames).choose(frames[:40], seed=0)
+    pairs = PairChooser(speaker, alignment, openings, frames, Exposure()).choose(
+        frames[:40], seed=0
+    )
     faces = [pair for pair in pairs if pair.face_only]
     assert 0.6 < len(faces) / len(pairs) < 0.95
     chosen = np.mean([abs(openings[p.target] - openings[p.reference]) for p in faces])

@@ -9,6 +9,7 @@ import torch
 
 from talkgs_cli.avatar import Avatar, speaker_head
 from talkgs_cli.heads.speaker_head import SpeakerHead
+from talkgs_cli.rendering.exposure import Exposure
 from talkgs_cli.rendering.mesh import rasterize_mesh
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.training.lower_teeth import find_lower_teeth
@@ -53,7 +54,7 @@ def paint(
 def test_teeth_are_found_where_the_video_shows_them(speaker: SpeakerFolder, height_m: float):
     tracking = speaker.load_tracking()
     frames = paint(speaker, tracking, speaker_head(tracking, height_m), (190, 200, 220))
-    found = find_lower_teeth(speaker, tracking, speaker_head(tracking), frames)
+    found = find_lower_teeth(speaker, tracking, speaker_head(tracking), frames, Exposure())
     assert found == pytest.approx(height_m, abs=0.0006)
 
 
@@ -63,12 +64,12 @@ def test_without_teeth_to_see_they_stay_where_the_model_has_them(
 ):
     tracking = speaker.load_tracking()
     frames = paint(speaker, tracking, speaker_head(tracking), None, tongue)
-    assert find_lower_teeth(speaker, tracking, speaker_head(tracking), frames) == 0
+    assert find_lower_teeth(speaker, tracking, speaker_head(tracking), frames, Exposure()) == 0
 
 
 def test_mouths_that_never_open_say_nothing(speaker: SpeakerFolder):
     tracking = speaker.load_tracking()
-    assert find_lower_teeth(speaker, tracking, speaker_head(tracking), [0]) == 0
+    assert find_lower_teeth(speaker, tracking, speaker_head(tracking), [0], Exposure()) == 0
 
 
 def test_raised_teeth_turn_with_the_jaw_and_nothing_else_moves(speaker: SpeakerFolder):

@@ -31,13 +31,14 @@ class Exposure:
         """
         return rgb if self.gains is None else rgb * self.gains[frame]
 
-    def moved(self, image: Bytes, source: int, target: int) -> Bytes:
-        """Frame `source` [.., 3] as it would look in the light of frame `target`.
+    def moved(self, image: Bytes, source: int, target: int | None = None) -> Bytes:
+        """Frame `source` [.., 3] in the light of frame `target`; None: in the average light.
 
         >>> Exposure(np.float32([[1, 1, 1], [2, 1, 1]])).moved(np.uint8([200, 80, 10]), 1, 0)
         array([100,  80,  10], dtype=uint8)
         """
         if self.gains is None or source == target:
             return image
-        lit = image * (self.gains[target] / self.gains[source])
+        wanted = 1.0 if target is None else self.gains[target]
+        lit = image * (wanted / self.gains[source])
         return np.clip(lit + 0.5, 0, 255).astype(np.uint8)

@@ -122,17 +122,19 @@ def already_done(
 
 
 def asks_for(earlier: Any, now: Any) -> bool:
-    """Whether settings are those of an earlier fit, as far as that one had them.
+    """Whether settings are those of an earlier fit, as far as both have them.
 
-    A version of talkgs that has more settings does not make a finished fit another one.
+    A version of talkgs with more settings, or fewer, does not make a finished fit another one.
 
     >>> asks_for({"renderer": {"seed": 0}}, {"renderer": {"seed": 0, "place_teeth": True}})
+    True
+    >>> asks_for({"renderer": {"seed": 0, "given_up": 1}}, {"renderer": {"seed": 0}})
     True
     >>> asks_for({"renderer": {"seed": 0}}, {"renderer": {"seed": 1}})
     False
     """
     if isinstance(earlier, dict) and isinstance(now, dict):
-        return all(name in now and asks_for(value, now[name]) for name, value in earlier.items())
+        return all(asks_for(earlier[name], now[name]) for name in earlier.keys() & now.keys())
     return bool(earlier == now)
 
 

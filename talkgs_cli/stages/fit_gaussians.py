@@ -91,20 +91,22 @@ def fit_gaussians(job: FitJob) -> FittedGaussians:
 
 def new_trainer(job: FitJob) -> GaussianTrainer:
     """A trainer before its first step; the same seed gives the same one."""
-    speaker, tracking, config = job.speaker, job.tracking, job.config
+    speaker, tracking, config, progress = job.speaker, job.tracking, job.config, job.progress
     seed_everything(config.seed)  # again: a continued fit skips what came before
     learnt, judged = without_block(job.train, config.validation_share)
+    exposure = Exposure()
+    if config.follow_light:
+        exposure = measure_exposure(speaker, tracking, learnt.tolist(), progress)
     head = speaker_head(tracking)
     if config.place_teeth:
-        height_m = find_lower_teeth(speaker, tracking, head, learnt.tolist())
+        height_m = find_lower_teeth(speaker, tracking, head, learnt.tolist(), exposure)
         head = speaker_head(tracking, height_m)
     gaussians = Start(speaker, tracking, head, learnt.tolist(), config).build()
     motion = tracking.motion.at(learnt[:: -(-len(learnt) // CODE_FRAMES)])
     points = posed_landmarks(head, motion)
     weights = landmark_weights(head.head.landmark_index)
     code = DrivingCode.fit(points, motion.world_to_camera, weights)
-    light = measure_exposure(speaker, tracking, job.progress) if config.exposure else Exposure()
-    avatar = Avatar(head, gaussians, code, tracking, speaker.crop, exposure=light)
+    avatar = Avatar(head, gaussians, code, tracking, speaker.crop, exposure=exposure)
     windows = FrameWindows(speaker, tracking, learnt.tolist(), config.mouth_weight)
     device = torch.device(job.device)
     return GaussianTrainer(avatar, windows, learnt, config, judged.tolist(), device)

@@ -105,7 +105,7 @@ def _prepare(
     learnt, judged = _frames(job)
     maker = PairMaker(avatar, job.speaker, config, learnt)
     openings = opening(avatar.tracking.landmarks)
-    chooser = PairChooser(job.speaker, maker.alignment, openings, learnt)
+    chooser = PairChooser(job.speaker, maker.alignment, openings, learnt, avatar.exposure)
 
     def pairs(targets: list[int], count: int, seed: int) -> list[PackedPair]:
         places = np.linspace(0, len(targets) - 1, min(count, len(targets))).astype(int)

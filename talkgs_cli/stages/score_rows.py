@@ -93,7 +93,8 @@ class SpeakerRows:
                 here = self._tracked.at(slice(self._asked, self._asked + 1))
                 under = self.avatar.reference_for(here, self.train)
                 reference, bare = self._reference_frame(under), self.speaker.label(under)
-                lit = self.avatar.exposure.laid_on(rgb, under)
+                # Surroundings are judged, not that another moment had another light.
+                reference = self.avatar.exposure.moved(reference, under, index)
                 made = self.joiner.paste(lit, alpha, reference, bare)
                 yield MadeFrame("composite", made, 0.0)
                 if self.joiner.inpainter is not None:
@@ -171,6 +172,7 @@ class Warper:
 
         self.speaker = speaker
         self.regions = regions
+        self.exposure = avatar.exposure
         tracking = avatar.tracking
         self.codes = avatar.codes(tracking.motion)  # [T, 16]
         train, _ = speaker.splits()
@@ -200,7 +202,7 @@ class Warper:
         sampled = self._positions(index, source, box)  # [S, S, 2] original pixels
         places = (crop.to_crop(sampled) - 0.5).astype(np.float32)  # OpenCV counts centres from 0
         filled = cv2.remap(
-            self.speaker.frame(source),
+            self.exposure.moved(self.speaker.frame(source), source, index),
             places[..., 0],
             places[..., 1],
             cv2.INTER_CUBIC,

@@ -23,7 +23,7 @@ from talkgs_cli.types import LABELS, HeadMotion, Tracking
 POINTS = 1000
 FACING = 0.35  # cosine of the steepest angle at which a point is looked at
 BLUR_PX = 5  # pores and noise are not light
-DARKEST = 8.0  # 8-bit steps; a darker channel tells no ratio
+MEASURABLE = (8, 250)  # 8-bit steps; what is darker or clipped tells no ratio
 LEARNING_FRAMES = 200
 ROUNDS = 3  # usual colours and gains in turn
 LEAST_POINTS = 20
@@ -35,7 +35,9 @@ WORKERS = 2
 Floats = NDArray[np.float32]
 
 
-def measure_exposure(speaker: SpeakerFolder, tracking: Tracking, progress: Progress) -> Exposure:
+def measure_exposure(
+    speaker: SpeakerFolder, tracking: Tracking, frames: list[int], progress: Progress
+) -> Exposure:
     """Look at the skin of some frames and, where the light changes, of all.
 
     Round the mouth nothing is looked at: what is said must not change the light.
@@ -43,30 +45,31 @@ def measure_exposure(speaker: SpeakerFolder, tracking: Tracking, progress: Progr
     Args:
         speaker: Its crop frames are looked at.
         tracking: Of the whole clip.
+        frames: Those that may be learnt from: their mean is the average light.
         progress: Told where the light changes.
 
     Returns:
         A gain for every frame; those without a face get their neighbours'.
     """
-    valid = np.flatnonzero(tracking.valid.numpy())
-    some = valid[np.unique(np.linspace(0, len(valid) - 1, LEARNING_FRAMES).astype(int))]
     skin = _Skin(speaker, tracking)
-    colours = skin.colours(some)
-    usual, gains = _usual(colours)
-    spread = float(np.sqrt(np.nanmean((gains - np.nanmean(gains, axis=0)) ** 2)))
-    if not spread >= STEADY:
+    places = np.unique(np.linspace(0, len(frames) - 1, LEARNING_FRAMES).astype(int))
+    usual, gains = _usual(skin.colours(np.asarray(frames)[places]))
+    known = np.isfinite(gains).all(axis=1)
+    average = gains[known].mean(axis=0) if known.any() else np.zeros(3, np.float32)
+    spread = float(np.sqrt(np.square(gains[known] - average).mean())) if known.any() else 0.0
+    if spread < STEADY:
         return Exposure()
     progress.note(f"The light of this clip changes by {100 * spread:.0f} %: the face follows it.")
-    found = np.full((len(valid), 3), np.nan, np.float32)
-    with progress.stage("Measuring the light", len(valid)) as advance:
-        for start in range(0, len(valid), CHUNK):
-            part = slice(start, start + CHUNK)
-            found[part] = _gains(skin.colours(valid[part]), usual)
-            advance(len(valid[part]))
-    found -= np.nanmean(found, axis=0)
+    seen = np.flatnonzero(tracking.valid.numpy())
+    found = np.empty((len(seen), 3), np.float32)
+    with progress.stage("Measuring the light", len(seen)) as advance:
+        for start in range(0, len(seen), CHUNK):
+            part = seen[start : start + CHUNK]
+            found[start : start + CHUNK] = _gains(skin.colours(part), usual) - average
+            advance(len(part))
     known = np.isfinite(found).all(axis=1)
     every = np.arange(len(tracking.valid))
-    logs = [np.interp(every, valid[known], found[known, channel]) for channel in range(3)]
+    logs = [np.interp(every, seen[known], found[known, channel]) for channel in range(3)]
     return Exposure(np.exp(np.stack(logs, axis=1)).astype(np.float32))
 
 
@@ -110,7 +113,8 @@ class _Skin:
         x, y = place[..., 0], place[..., 1]
         seen = cv2.remap(skin, x, y, cv2.INTER_NEAREST)[0].astype(bool) & facing
         colours = cv2.remap(image, x, y, cv2.INTER_LINEAR)[0].astype(np.float32)
-        return np.where(seen[:, None], np.log(np.maximum(colours, DARKEST)), np.float32(np.nan))
+        told = seen[:, None] & (colours > MEASURABLE[0]) & (colours < MEASURABLE[1])
+        return np.log(np.where(told, colours, np.float32(np.nan)))
 
 
 def _usual(colours: Floats) -> tuple[Floats, Floats]:
@@ -125,7 +129,7 @@ def _usual(colours: Floats) -> tuple[Floats, Floats]:
 def _gains(colours: Floats, usual: Floats) -> Floats:
     """[B, 3] logarithms of the gains; NaN where too little skin is seen."""
     gains = _median(colours - usual, axis=1)
-    few = np.isfinite(colours[..., 0]).sum(axis=1) < LEAST_POINTS
+    few = np.isfinite(colours - usual).sum(axis=1) < LEAST_POINTS  # [B, 3]
     gains[few] = np.nan
     return gains
 

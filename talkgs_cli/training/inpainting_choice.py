@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from talkgs_cli.heads.speaker_head import SpeakerHead
+from talkgs_cli.rendering.exposure import Exposure
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.types import LABELS, Tracking, project
 
@@ -93,6 +94,7 @@ class PairChooser:
         alignment: Brings one head onto another.
         openings: [T] how far the mouth is open in each frame of the clip.
         candidates: Frames that may lie underneath.
+        exposure: Light of the clip's frames: what differs by it alone agrees.
     """
 
     def __init__(
@@ -101,8 +103,10 @@ class PairChooser:
         alignment: Alignment,
         openings: NDArray[np.float64],
         candidates: Sequence[int],
+        exposure: Exposure,
     ) -> None:
         self.speaker, self.alignment, self.openings = speaker, alignment, openings
+        self.exposure = exposure
         step = max(1, -(-len(candidates) // MOST_CANDIDATES))
         self.candidates = torch.tensor(candidates[::step])
         self.apart = max(2, round(APART_S * float(speaker.frame_rate)))
@@ -159,4 +163,5 @@ class PairChooser:
         size = (THUMBNAIL, THUMBNAIL)
         colours = cv2.resize(self.speaker.frame(index), size, interpolation=cv2.INTER_AREA)
         face = (self.speaker.label(index) >= LABELS["neck"]).astype(np.uint8) * 255
+        colours = self.exposure.moved(np.asarray(colours, np.uint8), index)
         return np.dstack([colours, cv2.resize(face, size, interpolation=cv2.INTER_AREA)])

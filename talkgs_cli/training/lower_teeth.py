@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from talkgs_cli.heads.speaker_head import SpeakerHead
 from talkgs_cli.landmark_points import LIPS_INNER
 from talkgs_cli.metrics.lips import opening
+from talkgs_cli.rendering.exposure import Exposure
 from talkgs_cli.rendering.mesh import rasterize_mesh
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.types import REGIONS, Tracking
@@ -64,7 +65,11 @@ class _Look:
 
 
 def find_lower_teeth(
-    speaker: SpeakerFolder, tracking: Tracking, head: SpeakerHead, frames: list[int]
+    speaker: SpeakerFolder,
+    tracking: Tracking,
+    head: SpeakerHead,
+    frames: list[int],
+    exposure: Exposure,
 ) -> float:
     """Find them in the frames with the widest mouths.
 
@@ -73,6 +78,7 @@ def find_lower_teeth(
         tracking: Of the whole clip.
         head: The speaker's head, teeth as the model has them.
         frames: Frames that may be learnt from.
+        exposure: Their light.
 
     Returns:
         Metres above where the model has them; 0 where it has none, or the video shows none.
@@ -81,7 +87,7 @@ def find_lower_teeth(
     drawn = np.isin(regions, [REGIONS.index(name) for name in DRAWN])
     teeth = np.isin(regions[drawn], [REGIONS.index(name) for name in TEETH])
     vertices, faces = np.unique(head.head.faces.numpy()[drawn], return_inverse=True)
-    looks = _looks(speaker, tracking, head, frames, vertices) if teeth.any() else []
+    looks = _looks(speaker, tracking, head, frames, exposure, vertices) if teeth.any() else []
     colours = np.concatenate([look.colours for look in looks] or [np.zeros((0, 3))])
     # Lips, tongue and gums are red: how bright green and blue are tells teeth from them.
     brightness = colours[:, 1:].min(axis=1)
@@ -113,6 +119,7 @@ def _looks(
     tracking: Tracking,
     head: SpeakerHead,
     frames: list[int],
+    exposure: Exposure,
     vertices: NDArray[np.int64],
 ) -> list[_Look]:
     """The open mouths; `vertices` [V'] are those that are drawn."""
@@ -129,7 +136,7 @@ def _looks(
         if left < 0 or top < 0 or max(right, bottom) > speaker.crop.size:
             continue
         inside = _inside(lips - [left, top], (bottom - top, right - left))
-        picture = speaker.frame(index)[top:bottom, left:right]
+        picture = exposure.moved(speaker.frame(index)[top:bottom, left:right], index)
         motion = tracking.motion.at(slice(index, index + 1))
         pose = motion.world_to_camera[0].numpy().astype(np.float64)
         posed = head.vertices(motion.expression, motion.jaw, motion.corrective)
