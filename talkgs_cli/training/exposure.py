@@ -18,7 +18,7 @@ from talkgs_cli.rendering.exposure import Exposure
 from talkgs_cli.runtime import Progress
 from talkgs_cli.speaker import SpeakerFolder
 from talkgs_cli.tracking.surface_points import SurfacePoints
-from talkgs_cli.types import LABELS, HeadMotion, Tracking
+from talkgs_cli.types import LABELS, HeadMotion, Tracking, project
 
 POINTS = 1000
 FACING = 0.35  # cosine of the steepest angle at which a point is looked at
@@ -80,29 +80,24 @@ class _Skin:
         self.speaker, self.tracking = speaker, tracking
         settled = load_head(tracking.head).settle(tracking.shape)
         self.points = SurfacePoints(settled, tracking.corrective_basis, POINTS, seed=0)
-        self.intrinsics = speaker.crop.intrinsics(tracking.intrinsics.numpy())
+        intrinsics = speaker.crop.intrinsics(tracking.intrinsics.numpy())
+        self.intrinsics = torch.from_numpy(intrinsics).float()  # [3, 3]
 
     def colours(self, frames: NDArray[np.integer]) -> Floats:
         """[B, K, 3] logarithms of the colours; NaN where no skin is seen."""
-        found = np.full((len(frames), POINTS, 3), np.nan, np.float32)
+        pixels, facing = self._projected(self.tracking.motion.at(torch.from_numpy(frames)))
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="light") as pool:
-            for start in range(0, len(frames), CHUNK):
-                part = frames[start : start + CHUNK]
-                motion = self.tracking.motion.at(torch.from_numpy(part))
-                looks = zip(part.tolist(), *self._projected(motion), strict=True)
-                found[start : start + CHUNK] = list(pool.map(lambda look: self._look(*look), looks))
-        return found
+            return np.stack(list(pool.map(self._look, frames.tolist(), pixels, facing)))
 
     def _projected(self, motion: HeadMotion) -> tuple[Floats, NDArray[np.bool_]]:
         """[B, K, 2] pixels and [B, K] whether a point faces the camera, away from the mouth."""
         points, normals = self.points.posed(motion)
-        pose = motion.world_to_camera.numpy()
-        turned = pose[:, None, :3, :3]
-        camera = (turned @ points[..., None])[..., 0] + pose[:, None, :3, 3]
-        away = ((turned @ normals[..., None])[..., 0] * camera).sum(-1)
-        facing = away < -FACING * np.linalg.norm(camera, axis=-1)
-        pixels = camera @ self.intrinsics.T
-        return pixels[..., :2] / pixels[..., 2:], facing & ~self.points.round_mouth
+        pose = motion.world_to_camera
+        pixels = project(torch.from_numpy(points), pose, self.intrinsics).numpy()
+        camera = -(pose[:, :3, :3].mT @ pose[:, :3, 3:]).mT.numpy()  # [B, 1, 3] in the head's frame
+        sight = points - camera
+        facing = (normals * sight).sum(-1) < -FACING * np.linalg.norm(sight, axis=-1)
+        return pixels, facing & ~self.points.round_mouth
 
     def _look(self, frame: int, pixels: Floats, facing: NDArray[np.bool_]) -> Floats:
         """[K, 3] of one frame."""
@@ -128,10 +123,9 @@ def _usual(colours: Floats) -> tuple[Floats, Floats]:
 
 def _gains(colours: Floats, usual: Floats) -> Floats:
     """[B, 3] logarithms of the gains; NaN where too little skin is seen."""
-    gains = _median(colours - usual, axis=1)
-    few = np.isfinite(colours - usual).sum(axis=1) < LEAST_POINTS  # [B, 3]
-    gains[few] = np.nan
-    return gains
+    apart = colours - usual
+    enough = np.isfinite(apart).sum(axis=1) >= LEAST_POINTS  # [B, 3]
+    return np.where(enough, _median(apart, axis=1), np.float32(np.nan))
 
 
 def _median(values: Floats, axis: int) -> Floats:
